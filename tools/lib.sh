@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck disable=SC2034
+# tools/lib.sh: what the commands in tools/ share. Sourced, never run. Bash and perl-base only, so
+# that every command works on a machine that has nothing installed yet.
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+DEPS=$ROOT/.deps
+
+say() {
+    printf '%s\n' "$*"
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+usage_error() {
+    printf '%s: %s (try --help)\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+
+# The comment block at the head of a command is its --help, so that the two cannot drift apart.
+print_help() {
+    sed -n '2,/^[^#]/{/^# SPDX/d;/^#/s/^# \{0,1\}//p}' "$0"
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+jobs_count() {
+    nproc 2>/dev/null || echo 2
+}
+
+# The path of a command as a person would type it from where they stand.
+as_typed() {
+    local path=$1
+
+    if [[ $path == "$PWD"/* ]]; then
+        path=${path#"$PWD"/}
+    fi
+    printf '%q' "$path"
+}
+
+# Third-party builds and downloads live outside the checkout, so that a second clone is quick.
+cache_dir() {
+    printf '%s\n' "${SLUICE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/sluice}"
+}
+
+# How the build finds the libraries that tools/deps made.
+pkg_config_path() {
+    printf '%s\n' "$DEPS/prefix/lib/pkgconfig"
+}
+
+STEP_PID=0 STEP_STATUS=0
+
+# Ctrl-C and kill reach every process of the step that runs, not only its first.
+step_stop() {
+    if ((STEP_PID)); then
+        kill -TERM -- "-$STEP_PID" 2>/dev/null
+        STEP_PID=0
+    fi
+}
+
+step_traps() {
+    trap 'step_stop; exit 130' INT
+    trap 'step_stop; exit 143' TERM HUP
+}
+
+# step_run LABEL LOG COMMAND...: runs a command or a function with its output in LOG; every ten
+# seconds one line says that it is alive. Prints nothing else. The result is in STEP_STATUS, not in
+# the return value: called as a condition, bash would ignore `set -e` inside the step.
+step_run() {
+    local label=$1 log=$2 began=$SECONDS pid beat=10
+    shift 2
+
+    set -m # its own process group: this is what step_stop kills
+    (
+        set -eu
+        "$@"
+    ) >"$log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    STEP_PID=$pid
+    while kill -0 "$pid" 2>/dev/null; do
+        # A short nap, not `wait`, so that the heartbeat needs no second process to clean up.
+        sleep 0.1
+        if ((SECONDS - began >= beat)); then
+            say "$label … $((SECONDS - began)) s so far"
+            beat=$((beat + 10))
+        fi
+    done
+    wait "$pid"
+    STEP_STATUS=$?
+    STEP_PID=0
+}
