@@ -5,13 +5,20 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <sodium.h>
+#include <wolfssl/options.h>
+
+#include <wolfssl/wolfcrypt/wc_port.h>
 
 static_assert(crypto_sign_SECRETKEYBYTES == 64, "secret || public");
 static_assert(crypto_aead_chacha20poly1305_ietf_ABYTES == AEAD_TAG, "one tag size everywhere");
 
 void crypto_init(void)
 {
-    ASSERT(sodium_init() >= 0);
+    int res = sodium_init(); /* 1: had been done */
+
+    ASSERT(res >= 0);
+    if (res == 0)
+        ASSERT(wolfCrypt_Init() == 0);
 }
 
 void crypto_wipe(void *p, size_t n)

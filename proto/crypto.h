@@ -1,6 +1,7 @@
 /* proto/crypto.h: the one door to libsodium, wolfCrypt and libcrypto. Reentrant after crypto_init.
- * Libraries by job (design.md "Libraries"): libsodium for identity keys and handshakes, wolfCrypt
- * for RSA/ECDSA/secp256k1 verification and HMAC/hashes, libcrypto EVP for the bulk record AEAD. */
+ * Libraries by job: libsodium for identity keys, handshakes and hashes, wolfCrypt for RSA and ECDSA
+ * verification, libcrypto for secp256k1 (proto/crypto_verify.c says why) and the bulk record AEAD.
+ * Verification goes through the libraries' own allocation; it happens once per handshake. */
 #ifndef SLUICE_PROTO_CRYPTO_H
 #define SLUICE_PROTO_CRYPTO_H
 
@@ -17,16 +18,20 @@ void crypto_hmac_sha256(struct bytes key, struct bytes in, uint8_t out[32]);
 void crypto_hkdf2(const uint8_t ck[32], struct bytes ikm, uint8_t out1[32], uint8_t out2[32]);
 
 void crypto_x25519_public(const uint8_t sk[32], uint8_t pk[32]);
-MUST_USE bool crypto_x25519(const uint8_t sk[32], const uint8_t pk[32], uint8_t out[32]); /* false: all zero */
+MUST_USE bool crypto_x25519(const uint8_t sk[32], const uint8_t pk[32],
+                            uint8_t out[32]); /* false: all zero */
 
 void crypto_ed25519_from_seed(const uint8_t seed[32], uint8_t sk[64], uint8_t pk[32]);
 void crypto_ed25519_sign(const uint8_t sk[64], struct bytes message, uint8_t sig[64]);
 MUST_USE bool crypto_ed25519_verify(const uint8_t pk[32], struct bytes message, struct bytes sig);
-/* Signatures are over SHA-256(message); keys as libp2p.md §1.2 lists them. */
+/* Signatures are over SHA-256(message); keys as libp2p.md §1.2 lists them: DER, strictly; RSA up to
+ * 8192 bits (the floor is the caller's); ECDSA on P-256, P-384 and P-521, uncompressed points. */
 MUST_USE bool crypto_rsa_verify(struct bytes spki_der, struct bytes message, struct bytes sig);
 MUST_USE bool crypto_rsa_bits(struct bytes spki_der, unsigned *bits);
-MUST_USE bool crypto_ecdsa_verify(struct bytes spki_der, struct bytes message, struct bytes sig_der);
-MUST_USE bool crypto_secp256k1_verify(struct bytes pk33, struct bytes message, struct bytes sig_der);
+MUST_USE bool crypto_ecdsa_verify(struct bytes spki_der, struct bytes message,
+                                  struct bytes sig_der);
+MUST_USE bool crypto_secp256k1_verify(struct bytes pk33, struct bytes message,
+                                      struct bytes sig_der);
 
 /* One-shot ChaCha20-Poly1305 with a 12-byte nonce and associated data, for handshakes. seal writes
  * n + 16 bytes, open n - 16; in place is allowed. */
