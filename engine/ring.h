@@ -1,13 +1,11 @@
-/* engine/ring.h: the narrow seam to the kernel: prepare, submit, next
- * completion, provided buffers, and the few plain system calls on sockets that
- * the simulation must own too. Two bodies: ring_uring.c over liburing,
- * tests/sim/ring_sim.c seeded and in memory (design.md "One seam").
+/* engine/ring.h: the narrow seam to the kernel: prepare, submit, next completion, provided buffers,
+ * and the few plain system calls on sockets that the simulation must own too. Two bodies:
+ * ring_uring.c over liburing, tests/sim/ring_sim.c seeded and in memory (design.md "One seam").
  *
  * One ring per thread, created on it. Nothing here blocks but ring_wait.
- * Ownership: buffers of a receive are *lent* to the kernel through the group
- * and *leased* to the caller from the CQE until ring_buf_return. Payload of a
- * send is lent from ring_sendmsg to its CQE; msghdr and iovec only until the
- * next ring_submit/ring_wait. */
+ * Ownership: buffers of a receive are *lent* to the kernel through the group and *leased* to the
+ * caller from the CQE until ring_buf_return. Payload of a send is lent from ring_sendmsg to its CQE;
+ * msghdr and iovec only until the next ring_wait. */
 #ifndef SLUICE_ENGINE_RING_H
 #define SLUICE_ENGINE_RING_H
 
@@ -16,8 +14,8 @@
 #include "proto/base.h"
 #include "proto/maddr.h"
 
-/* user_data: operation, index and generation, never a pointer: a late CQE for a
- * recycled slot is recognised (io_uring.md §6). */
+/* user_data: operation, index and generation, never a pointer: a late CQE for a recycled slot is
+ * recognised (io_uring.md §6). */
 static inline uint64_t ud_make(uint8_t op, uint32_t gen24, uint32_t idx)
 {
     return (uint64_t)op << 56 | (uint64_t)(gen24 & 0xffffff) << 32 | idx;
@@ -39,10 +37,8 @@ struct ring_cqe {
     uint64_t ud;
     int32_t res;
     bool more;     /* IORING_CQE_F_MORE: the request lives on */
-    bool nonempty; /* a receive left bytes in the socket: re-arm without empty_now
-                    */
-    bool has_buf;  /* a provided buffer is leased: `buf`, to be returned whatever
-                      `res` says */
+    bool nonempty; /* a receive left bytes in the socket: re-arm without empty_now */
+    bool has_buf;  /* a provided buffer is leased: `buf`, to be returned whatever `res` says */
     uint16_t bid;
     uint8_t *buf;
 };
@@ -54,79 +50,71 @@ struct ring_opts {
     unsigned cq_entries;
     unsigned bufs; /* of the stream receive group, a power of two; 0 = none */
     unsigned buf_bytes;
-    bool no_msg_ring; /* doorbells of this ring always go by eventfd: the start-up
-                         self-test of MSG_RING failed, or a test wants that path */
+    /* Doorbells that this ring rings always go by eventfd: a start-up self-test of MSG_RING failed,
+     * or a test wants that path. */
+    bool no_msg_ring;
 };
 
-/* On the thread that will own it. NULL with *err = -errno; *what names the step
- * for the error line. At "io_uring_setup", -EPERM means forbidden (seccomp or
- * the sysctl kernel.io_uring_disabled), -ENOSYS a kernel without it, -EINVAL
- * one too old (io_uring.md §2). */
+/* On the thread that will own it. NULL with *err = -errno; *what names the step for the error line.
+ * At "io_uring_setup", -EPERM means forbidden (seccomp or the sysctl kernel.io_uring_disabled),
+ * -ENOSYS a kernel without it, -EINVAL one too old (io_uring.md §2). */
 struct ring *ring_new(const struct ring_opts *o, int *err, const char **what);
-/* By its owner, when no other thread can ring or wake it any more. Armed
- * requests are cancelled without completions; their files are the caller's to
- * close. */
+/* By its owner, when no other thread can ring or wake it any more. Armed requests are cancelled
+ * without completions; their files are the caller's to close. */
 void ring_free(struct ring *r);
 
-/* Preparing never fails: when the submission queue is full the body submits and
- * goes on. */
-void ring_accept(struct ring *r, int fd, uint64_t ud);               /* multishot; res = new fd */
-void ring_recv(struct ring *r, int fd, uint64_t ud, bool empty_now); /* multishot, group buffers;
-                                                      empty_now: POLL_FIRST. -ENOBUFS: group dry */
-/* MSG_NOSIGNAL. res may be short; one per stream at a time, or bytes interleave
- * (§8). */
+/* Preparing never fails: when the submission queue is full the body submits and goes on. */
+
+/* Multishot; res = new fd. -EMFILE and -ENFILE end it: re-arm from a timer (§6). */
+void ring_accept(struct ring *r, int fd, uint64_t ud);
+/* Multishot, into buffers of the group. empty_now: POLL_FIRST. -ENOBUFS: the group is dry; re-arm
+ * when a quarter is free (§7.2). Without `more` it is over whatever res says. */
+void ring_recv(struct ring *r, int fd, uint64_t ud, bool empty_now);
+/* MSG_NOSIGNAL. res may be short. One per stream at a time, or bytes interleave (§8). */
 void ring_sendmsg(struct ring *r, int fd, const struct msghdr *msg, uint64_t ud);
 void ring_poll_in(struct ring *r, int fd, uint64_t ud); /* multishot readability */
 void ring_read(struct ring *r, int fd, void *p, unsigned n, uint64_t ud);
-void ring_write(struct ring *r, int fd, const void *p, unsigned n, uint64_t ud); /* never a socket:
-                                                             it would raise SIGPIPE; ring_sendmsg */
-/* All requests of fd. Its own completion (res: how many, or -ENOENT) may come
- * before theirs, and a cancelled receive may still complete with data
- * (io_uring.md §6). */
+/* Never a socket: it would raise SIGPIPE; ring_sendmsg does not. */
+void ring_write(struct ring *r, int fd, const void *p, unsigned n, uint64_t ud);
+/* All requests of fd. Its own completion (res: how many, or -ENOENT) may come before theirs, and a
+ * cancelled receive may still complete with data (§6). */
 void ring_cancel_fd(struct ring *r, int fd, uint64_t ud);
-/* Wakes `target`'s owner with a CQE of user_data `ud`, not 0 (MSG_RING; eventfd
- * inside the body when that is refused). No completion at home. Doorbells with
- * the same ud may merge into one; should the body run out of room for a refused
- * one, a completion of RING_WAKE_OP comes instead, so the owner answers either
- * by looking into all its mailboxes. */
+/* Wakes `target`'s owner with a CQE of user_data `ud`, not 0 (MSG_RING; eventfd inside the body when
+ * that is refused). No completion at home. Doorbells with the same ud may merge into one; should
+ * the body run out of room for a refused one, a completion of RING_WAKE_OP comes instead, so the
+ * owner answers either by looking into all its mailboxes. Sent with the next ring_wait. */
 void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud);
-/* From a thread that owns no ring (signal handling, log): async-signal-safe
- * eventfd write. */
+/* From a thread that owns no ring (signal handling, log): async-signal-safe eventfd write. */
 void ring_wake(struct ring *target);
 enum {
     RING_WAKE_OP = 0xff,     /* ud_op of a ring_wake completion */
     RING_INTERNAL_OP = 0xfe, /* the body's own: reserved, never seen by the owner */
 };
 
-/* Submits everything and waits until at least one completion, or until
- * timeout_ns passed (0: do not wait; UINT64_MAX: no timeout). 0, or -errno that
- * the owner cannot ignore. */
+/* Submits everything and waits until at least one completion, or until timeout_ns passed
+ * (0: do not wait; UINT64_MAX: no timeout). 0, or -errno that the owner cannot ignore. */
 MUST_USE int ring_wait(struct ring *r, uint64_t timeout_ns);
 bool ring_next(struct ring *r, struct ring_cqe *cqe); /* false: none left for now */
 
 struct ring_counts {
-    uint64_t cq_overflows;      /* turns that found the completion queue overflown
-                                   (§4): stays 0 */
+    uint64_t cq_overflows;      /* turns that found the completion queue overflown (§4): stays 0 */
     uint64_t doorbells_refused; /* went by eventfd instead */
 };
 void ring_counts(const struct ring *r, struct ring_counts *out);
 
-void ring_buf_return(struct ring *r,
-                     uint16_t bid); /* the kernel has it back at the next ring_wait */
-unsigned ring_bufs_free(const struct ring *r);
+void ring_buf_return(struct ring *r, uint16_t bid); /* given back by the next ring_wait, in one go */
+unsigned ring_bufs_free(const struct ring *r);      /* not leased */
 unsigned ring_buf_bytes(const struct ring *r);
 
-/* Plain socket calls, synchronous, never blocking. All return 0 or a value, or
- * -errno. Sockets are not O_NONBLOCK: on those io_uring answers -EAGAIN instead
- * of waiting. */
-/* The listening fd. A v4-mapped `at` gives an AF_INET socket; [::] without
- * v6only is dual stack. `bound` (NULL: not wanted) tells the port really bound.
- */
+/* Plain socket calls, synchronous, never blocking. All return 0 or a value, or -errno. Sockets are
+ * not O_NONBLOCK: on those io_uring answers -EAGAIN instead of waiting. */
+
+/* The listening fd. A v4-mapped `at` gives an AF_INET socket; [::] without v6only is dual stack.
+ * `bound` (NULL: not wanted) tells the port really bound. */
 MUST_USE int ring_listen_tcp(const struct netaddr *at, bool v6only, bool reuseport, int backlog,
                              struct netaddr *bound);
-/* r may be NULL for a listener that was never armed. Nothing of fd may be in
- * flight: an armed receive keeps the socket open, without FIN and without a
- * completion (§6). */
+/* r may be NULL for a listener that was never armed. Nothing of fd may be in flight: an armed receive
+ * keeps the socket open, without FIN and without a completion (§6). */
 void ring_close(struct ring *r, int fd);
 int ring_shutdown(int fd, int how);
 int ring_peername(int fd, struct netaddr *out);
@@ -136,10 +124,10 @@ enum {
     RING_TCP_KEEP_INTERVAL_S = 10,
     RING_TCP_KEEP_COUNT = 3,
     RING_TCP_USER_TIMEOUT_MS = 60 * 1000,
-    RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024, /* io_uring.md §8: 64-256 KiB */
+    RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024, /* §8: 64-256 KiB */
 };
-/* TCP_NODELAY, keepalive, TCP_USER_TIMEOUT and NOTSENT_LOWAT as above
- * (libp2p.md §2, presets.md "vanished peer"). */
+/* TCP_NODELAY, keepalive, TCP_USER_TIMEOUT and NOTSENT_LOWAT as above (libp2p.md §2, presets.md
+ * "vanished peer"). */
 int ring_tune_tcp(int fd);
 
 #endif
