@@ -33,7 +33,8 @@ struct mwork {
 };
 /* Sets bits; true: the node had to be pushed and the box was empty (ring the doorbell). */
 bool mwork_post(struct mwork *w, struct mbox *to, uint32_t bits);
-/* Consumer, once per taken node: the bits so far; later posts push the node again. */
+/* Consumer, once per taken node: the bits so far; later posts push the node again, so read
+ * node.next before this. */
 uint32_t mwork_take(struct mwork *w);
 
 #endif
