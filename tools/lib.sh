@@ -54,7 +54,39 @@ pkg_config_path() {
     printf '%s\n' "$DEPS/prefix/lib/pkgconfig"
 }
 
-STEP_PID=0 STEP_STATUS=0
+host_codename() {
+    # shellcheck disable=SC1091
+    (. /etc/os-release 2>/dev/null && printf '%s\n' "${VERSION_CODENAME:-unknown}")
+}
+
+# The mirrors this host already uses, first the main archive, then security: no host name is ours.
+# `update --print-uris` only prints, and it reads every form of apt's source lists.
+host_mirrors() {
+    local kind=$1 codename
+
+    codename=$(host_codename)
+    apt-get --print-uris update 2>/dev/null |
+        sed -n "s|^'\(.*\)/dists/\([^' ]*\)/InRelease'.*|\1 \2|p" |
+        while read -r uri suite; do
+            case $kind:$suite in
+            "main:$codename" | "security:$codename-security" | "security:$codename/updates")
+                printf '%s\n' "$uri"
+                ;;
+            esac
+        done | uniq
+    case $kind in # nothing configured: Debian's own canonical names
+    main) printf '%s\n' http://deb.debian.org/debian ;;
+    security) printf '%s\n' http://deb.debian.org/debian-security ;;
+    esac
+}
+
+# The host's own way to its mirrors: proxies, certificates, dates. In apt.conf's syntax.
+host_apt_settings() {
+    apt-config dump | grep -E '^Acquire::' |
+        grep -vE '^Acquire::(IndexTargets|Languages|Changelogs|GzipIndexes|CompressionTypes)' || true
+}
+
+STEP_PID=0 STEP_STATUS=0 STEP_LIMIT=0
 
 # Ctrl-C and kill reach every process of the step that runs, not only its first.
 step_stop() {
@@ -71,9 +103,10 @@ step_traps() {
 
 # step_run LABEL LOG COMMAND...: runs a command or a function with its output in LOG; every ten
 # seconds one line says that it is alive. Prints nothing else. The result is in STEP_STATUS, not in
-# the return value: called as a condition, bash would ignore `set -e` inside the step.
+# the return value: called as a condition, bash would ignore `set -e` inside the step. A step that
+# takes longer than STEP_LIMIT seconds (0: no limit) is stopped with all it started; status 124.
 step_run() {
-    local label=$1 log=$2 began=$SECONDS pid beat=10
+    local label=$1 log=$2 began=$SECONDS pid beat=10 late=0
     shift 2
 
     set -m # its own process group: this is what step_stop kills
@@ -91,8 +124,17 @@ step_run() {
             say "$label … $((SECONDS - began)) s so far"
             beat=$((beat + 10))
         fi
+        if ((STEP_LIMIT && SECONDS - began >= STEP_LIMIT && late == 0)); then
+            late=1
+            kill -TERM -- "-$pid" 2>/dev/null
+        elif ((late && SECONDS - began >= STEP_LIMIT + 5)); then
+            kill -KILL -- "-$pid" 2>/dev/null
+        fi
     done
     wait "$pid"
     STEP_STATUS=$?
     STEP_PID=0
+    if ((late)); then
+        STEP_STATUS=124
+    fi
 }
