@@ -65,7 +65,8 @@ void ring_free(struct ring *r);
 
 /* Preparing never fails: when the submission queue is full the body submits and goes on. */
 
-/* Multishot; res = new fd. -EMFILE and -ENFILE end it: re-arm from a timer (§6). */
+/* Multishot; res = new fd. -EMFILE and -ENFILE end it: re-arm from a timer (§6). The kernel takes
+ * RLIMIT_NOFILE as it is while arming. */
 void ring_accept(struct ring *r, int fd, uint64_t ud);
 /* Multishot, into buffers of the group. empty_now: POLL_FIRST. -ENOBUFS: the group is dry; re-arm
  * when a quarter is free (§7.2). Without `more` it is over whatever res says. */
@@ -76,8 +77,8 @@ void ring_poll_in(struct ring *r, int fd, uint64_t ud); /* multishot readability
 void ring_read(struct ring *r, int fd, void *p, unsigned n, uint64_t ud);
 /* Never a socket: it would raise SIGPIPE; ring_sendmsg does not. */
 void ring_write(struct ring *r, int fd, const void *p, unsigned n, uint64_t ud);
-/* All requests of fd. Its own completion (res: how many, or -ENOENT) may come before theirs, and a
- * cancelled receive may still complete with data (§6). */
+/* All requests of fd. Its own completion (res: how many; 0 or -ENOENT: none) may come before theirs,
+ * and a cancelled receive may still complete with data (§6). */
 void ring_cancel_fd(struct ring *r, int fd, uint64_t ud);
 /* Wakes `target`'s owner with a CQE of user_data `ud`, not 0 (MSG_RING; eventfd inside the body when
  * that is refused). No completion at home. Doorbells with the same ud may merge into one; should

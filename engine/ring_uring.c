@@ -162,6 +162,7 @@ void ring_free(struct ring *r)
     all.timeout.tv_sec = 1;
     all.timeout.tv_nsec = 0;
     (void)io_uring_register_sync_cancel(&r->u, &all);
+    (void)io_uring_get_events(&r->u); /* runs what the cancelled requests left to do */
     if (r->group != NULL)
         io_uring_free_buf_ring(&r->u, r->group, r->bufs_count, GROUP_STREAM);
     io_uring_queue_exit(&r->u);
