@@ -3,7 +3,8 @@
 static const char base58[] = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 static const char base36[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
-static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char base64i2p[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-~";
 
 /* The digit's value, or `radix` for a character outside the alphabet. */
 static unsigned digit_of(const char *alphabet, unsigned radix, uint8_t ch)
@@ -100,8 +101,6 @@ static bool bits_decode(const char *alphabet, unsigned bits, struct wcur *w, str
     unsigned have = 0;
     uint32_t acc = 0;
 
-    if (text.n > BASE_TEXT_MAX)
-        return false;
     for (size_t i = 0; i < text.n; i++) {
         unsigned digit = digit_of(alphabet, 1u << bits, text.p[i]);
 
@@ -149,10 +148,26 @@ void base32_encode(struct wcur *w, struct bytes in)
 
 bool base64url_decode(struct wcur *w, struct bytes text)
 {
-    return bits_decode(base64, 6, w, text);
+    return bits_decode(base64url, 6, w, text);
 }
 
 void base64url_encode(struct wcur *w, struct bytes in)
 {
-    bits_encode(base64, 6, w, in);
+    bits_encode(base64url, 6, w, in);
+}
+
+bool base64i2p_decode(struct wcur *w, struct bytes text)
+{
+    if (text.n % 4 != 0)
+        return false;
+    for (int pad = 0; pad < 2 && text.n && text.p[text.n - 1] == '='; pad++)
+        text.n--;
+    return bits_decode(base64i2p, 6, w, text);
+}
+
+void base64i2p_encode(struct wcur *w, struct bytes in)
+{
+    bits_encode(base64i2p, 6, w, in);
+    for (size_t n = in.n; n % 3 != 0; n++)
+        wcur_u8(w, '=');
 }

@@ -9,8 +9,8 @@
 #include "proto/cur.h"
 
 enum {
-    BASE_TEXT_MAX = 256,  /* characters a decoder looks at: base58 costs their square */
-    BASE_BYTES_MAX = 128, /* bytes base58 and base36 encode or give */
+    BASE_TEXT_MAX = 256,  /* characters */
+    BASE_BYTES_MAX = 128, /* bytes */
 };
 
 bool base58_decode(struct wcur *w, struct bytes text);
@@ -20,5 +20,8 @@ bool base32_decode(struct wcur *w, struct bytes text);
 void base32_encode(struct wcur *w, struct bytes in);
 bool base64url_decode(struct wcur *w, struct bytes text);
 void base64url_encode(struct wcur *w, struct bytes in);
+/* I2P's base64 with `-~` for the last two digits, padded with '=' to a multiple of four. */
+bool base64i2p_decode(struct wcur *w, struct bytes text);
+void base64i2p_encode(struct wcur *w, struct bytes in);
 
 #endif

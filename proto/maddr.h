@@ -70,12 +70,24 @@ bool maddr_p2p(struct bytes binary, struct peer_id *id); /* the last p2p compone
 /* Is this address public: an ip4/ip6 by netaddr_is_public, or a dns name not ending in a local suffix? */
 bool maddr_is_public(struct bytes binary);
 
+/* The pieces, for whoever writes or reads a text with an address in it. Decimals have no sign and no
+ * leading zero; IPv4 has four of them; IPv6 is read in every form of RFC 4291 §2.2 and written in the
+ * one of RFC 5952. No zone. */
+bool netaddr_parse_decimal(struct bytes text, uint64_t max, uint64_t *out);
+bool netaddr_parse_ip4(struct bytes text, uint8_t ip[4]);
+bool netaddr_parse_ip6(struct bytes text, uint8_t ip[16]);
+void netaddr_put_decimal(struct wcur *w, uint64_t v);
+void netaddr_put_ip4(struct wcur *w, const uint8_t ip[4]);
+void netaddr_put_ip6(struct wcur *w, const uint8_t ip[16]);
+
 /* CIDR, for allow and deny lists. */
 struct cidr {
     uint8_t ip[16];
     uint8_t bits; /* of the 128-bit form: an IPv4 /8 is 104 */
 };
-bool cidr_parse(struct bytes text, struct cidr *out); /* 10.0.0.0/8, fd00::/8, or a bare address */
+/* 10.0.0.0/8, fd00::/8, or a bare address; host bits are cleared. 0.0.0.0/0 is every IPv4 address,
+ * ::/0 every address of both families. */
+bool cidr_parse(struct bytes text, struct cidr *out);
 bool cidr_match(const struct cidr *c, const uint8_t ip[16]);
 
 #endif
