@@ -1,0 +1,143 @@
+/* engine/config.h: everything an operator can say, parsed and checked once, const afterwards
+ * (design.md "Commands people type"; presets.md; descord.md §4; dusk.md §12).
+ * Precedence: flag, environment (SLUICE_..., then the preset's own names; RUST_LOG and
+ * DUSK_RELAY_PORT always), YAML file, preset, default.
+ * Errors: one line naming flag, value and accepted range on stderr, exit 2, nothing bound. */
+#ifndef SLUICE_ENGINE_CONFIG_H
+#define SLUICE_ENGINE_CONFIG_H
+
+#include "engine/acl.h"
+#include "proto/hop.h"
+#include "proto/maddr.h"
+
+enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN };
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
+enum log_format { LOG_TEXT, LOG_JSON };
+enum byte_count { COUNT_PER_DIRECTION, COUNT_SUM }; /* libp2p.md §11.4 */
+
+enum {
+    CONFIG_LISTEN_MAX = 8,
+    CONFIG_ANNOUNCE_MAX = 16,
+    CONFIG_CIDR_MAX = 64,
+    CONFIG_PATH_MAX = 1024,
+    CONFIG_TURN_LIST_MAX = 32,
+    CONFIG_TEXT_MAX = 256,
+    CONFIG_ACL_MAX = 256,      /* entries of --allow, and of --deny */
+    CONFIG_ACL_TEXT_MAX = 128, /* a peer id in either text form, or a CIDR */
+    CONFIG_NOTES_MAX = 24,
+    CONFIG_NOTE_MAX = 256,
+};
+
+/* One address to listen at. named: the user said it, so it never falls back to IPv4 only. */
+struct listen_at {
+    struct netaddr addr;
+    bool named;
+};
+
+struct config {
+    enum preset preset;
+    /* doors; n == 0: closed */
+    struct listen_at p2p[CONFIG_LISTEN_MAX];
+    unsigned p2p_n;
+    struct listen_at http;
+    bool http_on;
+    bool http_health_only; /* preset dig: 9451 answers /health and nothing else (presets.md) */
+    struct listen_at dig,
+        turn; /* parsed from the first day; said once that they are not built yet */
+    bool dig_on, turn_on;
+
+    char data_dir[CONFIG_PATH_MAX];
+    char identity_path[CONFIG_PATH_MAX]; /* resolved */
+    char admin_path[CONFIG_PATH_MAX];    /* Unix socket, in the data directory */
+    char config_path[CONFIG_PATH_MAX];   /* empty: none */
+
+    struct maddr announce[CONFIG_ANNOUNCE_MAX]; /* as given, without /p2p */
+    unsigned announce_n;
+
+    unsigned shards; /* 0: from CPU affinity and cgroup */
+    enum log_level log_level;
+    enum log_format log_format;
+    bool log_mask_addresses;
+    uint32_t drain_s;
+    uint32_t stats_interval_s; /* 0 = off */
+    bool check_only;
+
+    /* connections */
+    uint32_t conns_max;          /* in total */
+    uint32_t conns_per_peer_max; /* 0 = no limit, also below */
+    uint32_t conns_per_ip_max;
+    uint32_t conns_per_subnet_max;
+    uint32_t handshakes_per_ip_max; /* new connections per IP: GCRA burst, 0 = no limit */
+    uint32_t handshake_refill_ms;
+    uint32_t idle_timeout_ms; /* without reservation, circuit or stream */
+    uint32_t handshake_timeout_ms;
+    uint32_t streams_per_conn_max; /* inbound */
+
+    /* reservations and circuits */
+    struct hop_limits hop;
+    uint32_t circuits_max;
+    uint32_t circuits_per_peer_max; /* as source and as target, both counted */
+    uint32_t connect_peer_burst, connect_ip_burst;
+    uint64_t connect_peer_refill_ms, connect_ip_refill_ms;
+    struct hop_limit circuit_limit; /* present == false: unlimited, `limit` omitted on the wire */
+    enum byte_count byte_count;
+    uint32_t stop_timeout_ms;
+    uint32_t linger_ms; /* a circuit closed on one side and silent */
+
+    uint64_t buffer_bytes_max; /* payload held for slow peers, per process */
+
+    /* --allow and --deny as written; config_load builds acl from them. */
+    char allow[CONFIG_ACL_MAX][CONFIG_ACL_TEXT_MAX], deny[CONFIG_ACL_MAX][CONFIG_ACL_TEXT_MAX];
+    unsigned allow_n, deny_n;
+    struct acl *acl; /* NULL: everyone; allow and deny of peer ids and CIDRs */
+    struct cidr proxy_from[CONFIG_CIDR_MAX]; /* who may send PROXY protocol v2 */
+    unsigned proxy_from_n;
+
+    const char *ident_protocol_version;
+    char ident_agent[64];
+
+    /* Checked now, used when the DHT is built (descord.md §8). */
+    bool advertise_on_dht;
+    uint32_t advertise_interval_s;
+
+    /* TURN: checked now, used by the TURN door when it is built. */
+    char turn_realm[CONFIG_TEXT_MAX];
+    char turn_secret[CONFIG_TURN_LIST_MAX][CONFIG_TEXT_MAX];
+    unsigned turn_secret_n;
+    char turn_user[CONFIG_TURN_LIST_MAX][CONFIG_TEXT_MAX]; /* NAME:PASSWORD */
+    unsigned turn_user_n;
+    uint16_t turn_port_lo, turn_port_hi;
+    char turn_external[2][CONFIG_TEXT_MAX];
+    unsigned turn_external_n;
+    struct cidr turn_allow_peer[CONFIG_CIDR_MAX], turn_deny_peer[CONFIG_CIDR_MAX];
+    unsigned turn_allow_peer_n, turn_deny_peer_n;
+    uint32_t turn_max_allocations, turn_max_per_user;
+    char turn_secret_file[CONFIG_PATH_MAX], turn_users_file[CONFIG_PATH_MAX];
+    char turn_public_host[CONFIG_TEXT_MAX]; /* dusk.md §12: host in the uris of credentials */
+    uint16_t turn_tcp_port;                 /* 0: the port of `turn` */
+
+    /* What the operator should read once at start, at level warn: doors that are not built yet,
+     * private announced addresses, ignored values of a preset's environment. */
+    char note[CONFIG_NOTES_MAX][CONFIG_NOTE_MAX];
+    unsigned notes_n;
+};
+
+/* Fills *c. 0; 2: refused, the line is on stderr. --help and --version print and return -1: exit 0.
+ * May be called again with the same arguments (reload); each result is freed by config_free. */
+MUST_USE int config_load(struct config *c, int argc, char **argv, char **envp);
+void config_free(struct config *c);
+/* The whole effective configuration, one `name = value` line each, secrets as `***`. */
+void config_dump(const struct config *c, void (*line)(void *arg, const char *text), void *arg);
+
+/* "dusk", ...; "none" without a preset. */
+const char *config_preset_name(enum preset p);
+const char *config_level_name(enum log_level level);
+/* A level's name, or the words of RUST_LOG with its `target=level` lists, of which those count that
+ * name no target or one of ours. false: nothing in it concerns us; *out is left alone. */
+bool config_level_parse(const char *words, enum log_level *out);
+/* Does listener i have to be IPv6 only, because another one names the same port over IPv4? */
+bool config_v6only(const struct config *c, unsigned i);
+/* Name and version, then the libraries with version and patch level, a line each. */
+void config_version_text(char *out, size_t cap);
+
+#endif

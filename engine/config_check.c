@@ -1,0 +1,234 @@
+/* engine/config_check.c: what no single value can know: doors that two flags name, paths, files,
+ * lists that become tables, and what the operator should be told at start. */
+#include "engine/config_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/acl.h"
+#include "engine/datadir.h"
+#include "engine/limits.h"
+
+static enum source rank_of(const struct draft *d, const char *name)
+{
+    return d->ranks[setting_index(setting_find(name))];
+}
+
+/* --port and --interface change the door that a weaker source described; said by the same source,
+ * they would contradict it. */
+static bool finish_p2p(struct draft *d)
+{
+    struct config *c = d->c;
+    enum source listen = rank_of(d, "listen-p2p");
+    enum source strongest = d->port_src > d->interface_src ? d->port_src : d->interface_src;
+    struct listen_at at = { 0 };
+
+    if (strongest == SRC_DEFAULT)
+        return true;
+    if (strongest == listen) {
+        config_refuse("--%s and --listen-p2p name the same door: use one of them",
+                      d->port_src == listen ? "port" : "interface");
+        return false;
+    }
+    if (strongest < listen)
+        return true;
+    if (c->p2p_n)
+        at = c->p2p[0];
+    else
+        at.addr.port = c->preset == PRESET_DESCORD ? 9000 : 4001;
+    if (d->port_src > listen)
+        at.addr.port = d->port;
+    if (d->interface_src > listen) {
+        memcpy(at.addr.ip, d->interface.ip, sizeof(at.addr.ip));
+        at.named = true;
+    }
+    c->p2p[0] = at;
+    c->p2p_n = 1;
+    return true;
+}
+
+static bool finish_http(struct draft *d)
+{
+    struct config *c = d->c;
+    enum source listen = rank_of(d, "listen-http");
+
+    if (d->monitoring_src == SRC_DEFAULT || d->monitoring_src < listen)
+        return true;
+    if (d->monitoring_src == listen) {
+        config_refuse("--monitoring-port and --listen-http name the same door: use one of them");
+        return false;
+    }
+    c->http_on = d->monitoring_port != 0;
+    c->http.addr.port = d->monitoring_port;
+    return true;
+}
+
+static const char *lookup(const void *ctx, const char *name)
+{
+    const struct draft *d = ctx;
+
+    return env_get(d->envp, name);
+}
+
+static bool join(char *out, const char *dir, const char *name)
+{
+    int n = snprintf(out, CONFIG_PATH_MAX, "%s/%s", dir, name);
+
+    if (n >= 0 && n < CONFIG_PATH_MAX)
+        return true;
+    config_refuse("--data=%s: accepted is a path of at most %d characters", dir,
+                  CONFIG_PATH_MAX - 20);
+    return false;
+}
+
+static bool finish_paths(struct draft *d)
+{
+    struct config *c = d->c;
+    bool dusk = c->preset == PRESET_DUSK, homeless = false;
+
+    if (!c->data_dir[0] &&
+        !datadir_default(dusk, lookup, d, c->data_dir, sizeof(c->data_dir), &homeless)) {
+        config_refuse("the default data directory's path is too long: use --data DIR");
+        return false;
+    }
+    if (!c->identity_path[0] && !join(c->identity_path, c->data_dir,
+                                      !dusk      ? "identity.key"
+                                      : homeless ? "relay_keypair"
+                                                 : "keypair"))
+        return false;
+    return c->admin_path[0] || join(c->admin_path, c->data_dir, DATADIR_SOCKET);
+}
+
+/* One value per line; blank lines and lines that begin with # are skipped. */
+static bool read_list(struct draft *d, const char *flag, const char *path, const char *setting)
+{
+    const struct setting *s = setting_find(setting);
+    enum source rank = d->ranks[setting_index(s)];
+    char line[CONFIG_TEXT_MAX + 2];
+    unsigned number = 0;
+    bool ok = true;
+    FILE *f;
+
+    if (!path[0])
+        return true;
+    f = fopen(path, "re");
+    if (!f) {
+        config_refuse("--%s=%s: cannot be read: %s", flag, path, strerror(errno));
+        return false;
+    }
+    d->src = rank; /* adds to what flags said: their values come first */
+    while (ok && fgets(line, sizeof(line), f)) {
+        number++;
+        line[strcspn(line, "\r\n")] = '\0';
+        if (line[0] == '\0' || line[0] == '#')
+            continue;
+        ok = draft_set(d, s, line);
+        if (!ok)
+            config_refuse("--%s=%s: line %u: accepted is %s", flag, path, number, d->why);
+    }
+    if (ok && ferror(f)) {
+        config_refuse("--%s=%s: cannot be read: %s", flag, path, strerror(EIO));
+        ok = false;
+    }
+    explicit_bzero(line, sizeof(line));
+    fclose(f);
+    return ok;
+}
+
+static bool finish_turn(struct draft *d)
+{
+    struct config *c = d->c;
+
+    if (!read_list(d, "turn-secret-file", c->turn_secret_file, "turn-secret") ||
+        !read_list(d, "turn-users-file", c->turn_users_file, "turn-user"))
+        return false;
+    if (c->turn_port_lo > c->turn_port_hi) {
+        config_refuse("ports of allocations %u-%u: accepted is A-B with 1 <= A <= B <= 65535",
+                      c->turn_port_lo, c->turn_port_hi);
+        return false;
+    }
+    return true;
+}
+
+/* Networks are refused at the door, before a handshake costs anything. Peers are let in and told:
+ * RESERVE and CONNECT answer 202, which their operator can see, and the connection idles out. */
+static bool add_rules(struct acl_rule *rules, size_t *n, bool deny, unsigned count,
+                      char (*texts)[CONFIG_ACL_TEXT_MAX])
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct acl_rule *r = &rules[*n];
+
+        *r = (struct acl_rule){ .deny = deny };
+        if (!acl_subject_parse(bytes_str(texts[i]), r))
+            return false;
+        r->scopes = ACL_IN(ACL_RESERVE) | ACL_IN(ACL_CONNECT_SRC);
+        r->scopes |= r->by_peer ? ACL_IN(ACL_CONNECT_DST) : ACL_IN(ACL_CONN);
+        (*n)++;
+    }
+    return true;
+}
+
+static bool finish_acl(struct draft *d)
+{
+    struct config *c = d->c;
+    struct acl_rule *rules;
+    size_t n = 0;
+
+    if (c->allow_n + c->deny_n == 0)
+        return true;
+    rules = calloc(c->allow_n + c->deny_n, sizeof(*rules));
+    if (rules && add_rules(rules, &n, false, c->allow_n, c->allow) &&
+        add_rules(rules, &n, true, c->deny_n, c->deny))
+        c->acl = acl_new(rules, n);
+    free(rules);
+    if (!c->acl)
+        config_refuse("--allow and --deny: the lists could not be built");
+    return c->acl != NULL;
+}
+
+static void finish_notes(struct draft *d)
+{
+    struct config *c = d->c;
+    char text[MADDR_TEXT_MAX];
+
+    if (c->dig_on)
+        draft_note(
+            d, "the JSON relay (--listen-dig, port %u) is not built yet: that door stays closed",
+            c->dig.addr.port);
+    if (c->turn_on)
+        draft_note(
+            d, "STUN and TURN (--listen-turn, port %u) are not built yet: that door stays closed",
+            c->turn.addr.port);
+    if (rank_of(d, "advertise-on-dht") > SRC_PRESET && c->advertise_on_dht)
+        draft_note(d, "--advertise-on-dht: the DHT is not built yet");
+    for (unsigned i = 0; i < c->announce_n; i++)
+        if (!maddr_is_public(maddr_bytes(&c->announce[i])) &&
+            maddr_text(maddr_bytes(&c->announce[i]), text, sizeof(text)))
+            draft_note(d,
+                       "announced address %s is private: only peers in the same network reach it",
+                       text);
+}
+
+/* Two listeners of one port: the IPv6 wildcard must then leave IPv4 to the other. */
+bool config_v6only(const struct config *c, unsigned i)
+{
+    if (netaddr_is4(&c->p2p[i].addr))
+        return false;
+    for (unsigned k = 0; k < c->p2p_n; k++)
+        if (k != i && netaddr_is4(&c->p2p[k].addr) && c->p2p[k].addr.port == c->p2p[i].addr.port)
+            return true;
+    return false;
+}
+
+bool config_finish(struct draft *d)
+{
+    struct config *c = d->c;
+
+    static_assert(SHARDS_MAX == 64, "the range of --shards in config_flags.c");
+    if (!finish_p2p(d) || !finish_http(d) || !finish_paths(d) || !finish_turn(d) || !finish_acl(d))
+        return false;
+    c->circuit_limit.present = c->circuit_limit.duration_s || c->circuit_limit.data_bytes;
+    finish_notes(d);
+    return true;
+}

@@ -1,0 +1,117 @@
+/* engine/config_int.h: inside config*.c. One table names every setting; command line, environment,
+ * YAML, dump and help are all read from it, so that none of them can forget one. */
+#ifndef SLUICE_ENGINE_CONFIG_INT_H
+#define SLUICE_ENGINE_CONFIG_INT_H
+
+#include "engine/config.h"
+
+/* Ascending precedence (design.md "Commands people type"). */
+enum source { SRC_DEFAULT, SRC_PRESET, SRC_FILE, SRC_PRESET_ENV, SRC_ENV, SRC_FLAG };
+
+enum setting_kind {
+    SET_FLAG, /* no value on the command line; true or false elsewhere */
+    SET_BOOL, /* true or false */
+    SET_U32,  /* lo..hi, stored times scale */
+    SET_U64,
+    SET_RATE,  /* N/SECS: N deep, one back per SECS; 0 = no limit */
+    SET_WORD,  /* one of words, stored as an int-sized enum */
+    SET_TEXT,  /* CONFIG_TEXT_MAX */
+    SET_PATH,  /* CONFIG_PATH_MAX */
+    SET_TEXTS, /* lists from here on */
+    SET_CIDRS,
+    SET_MADDRS,
+    SET_ADDRS, /* listening addresses or off */
+    SET_ADDR,  /* one listening address or off */
+    SET_CALL,  /* parsed by `call`, dumped by nobody: it changes another setting */
+};
+
+struct draft;
+
+struct setting {
+    const char *name; /* flag without dashes, YAML key, SLUICE_ name in capitals */
+    const char *arg;  /* what help calls the value */
+    const char *help;
+    uint8_t group;
+    char letter;
+    enum setting_kind kind;
+    size_t off;     /* of the value in struct config */
+    size_t off_n;   /* lists: of the count; SET_RATE: of the refill; SET_ADDR: of the switch */
+    uint32_t cap;   /* lists: elements; SET_RATE: bytes of the refill field */
+    uint32_t width; /* SET_TEXTS: bytes per element */
+    uint64_t lo, hi, scale;
+    const char *const *words; /* NULL-terminated */
+    bool (*call)(struct draft *d, const char *value);
+    bool secret; /* never echoed, never dumped */
+    bool split;  /* a list that may be comma-separated in the environment */
+};
+
+enum { SETTINGS_MAX = 96 };
+extern const struct setting config_settings[];
+extern const size_t config_settings_n;
+
+/* The configuration while its sources speak. */
+struct draft {
+    struct config *c;
+    enum source src;                 /* who speaks now */
+    enum source ranks[SETTINGS_MAX]; /* who spoke last, per setting */
+    char why[CONFIG_NOTE_MAX];       /* what would have been accepted */
+    /* descord's --port, --interface and --monitoring-port change another setting's value and are
+     * applied when all sources have spoken. */
+    uint16_t port, monitoring_port;
+    enum source port_src, interface_src, monitoring_src;
+    struct netaddr interface;
+    char *const *envp;
+};
+
+/* One value from one source. false: d->why says what is accepted. */
+MUST_USE bool draft_set(struct draft *d, const struct setting *s, const char *value);
+const struct setting *setting_find(const char *name);
+size_t setting_index(const struct setting *s);
+void draft_note(struct draft *d, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The one error line. `where` is the flag, variable or file position as the operator wrote it. */
+void config_refuse(const char *fmt, ...) PRINTF_LIKE(1, 2);
+const char *env_get(char *const *envp, const char *name); /* NULL when unset or empty */
+/* Prints a value as the table would accept it again. */
+void setting_text(const struct config *c, const struct setting *s, unsigned element, char *out,
+                  size_t cap);
+unsigned setting_elements(const struct config *c, const struct setting *s);
+
+/* config_flags.c: what the command line says, before anything is applied. */
+enum { GIVEN_MAX = 1024 };
+struct given {
+    const struct setting *setting;
+    const char *value; /* borrows from argv */
+};
+struct flags {
+    struct given given[GIVEN_MAX];
+    unsigned given_n;
+    bool help, version;
+    bool refused; /* the line is on stderr */
+};
+MUST_USE bool flags_parse(struct flags *f, int argc, char **argv);
+void flags_help(const char *program);
+const char *flags_last(const struct flags *f, const char *name); /* NULL: not given */
+MUST_USE bool flags_apply(struct draft *d, const struct flags *f);
+
+/* config_env.c */
+MUST_USE bool env_apply(struct draft *d);        /* SLUICE_... */
+MUST_USE bool env_apply_preset(struct draft *d); /* RUST_LOG, DUSK_RELAY_PORT, the preset's own */
+
+/* config_yaml.c. Not named yaml_...: libyaml exports yaml_free, and would call ours. */
+struct conffile;
+/* NULL: the line is on stderr. */
+struct conffile *conffile_read(const char *path);
+void conffile_free(struct conffile *f);
+const char *conffile_preset(const struct conffile *f); /* NULL: says nothing of it */
+MUST_USE bool conffile_apply(struct draft *d, const struct conffile *f);
+
+/* config_preset.c */
+bool preset_parse(const char *name, enum preset *out);
+enum preset preset_of_program(const char *argv0);
+void preset_defaults(struct config *c);
+void preset_apply(struct config *c, enum preset p);
+
+/* config_check.c: what no single value can know. */
+MUST_USE bool config_finish(struct draft *d);
+
+#endif
