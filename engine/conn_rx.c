@@ -1,0 +1,108 @@
+/* Ingress. No receive buffer is held past its loop turn: whole records are opened straight from it
+ * into the shard's scratch; an incomplete one is copied into chunks charged to the connection, at
+ * most INPUT_MAX bytes (design.md path 2). */
+#include "engine/conn.h"
+
+#include "engine/shard.h"
+
+/* Before the record layer input is small: kept bytes and new ones are joined to be contiguous. */
+static bool ingest_handshake(struct conn *c, struct bytes *in)
+{
+    struct shard *s = c->shard;
+    struct cur cur;
+
+    if (c->in.bytes) {
+        size_t kept = c->in.bytes;
+
+        ASSERT(kept <= HANDSHAKE_INPUT_MAX && in->n <= JOIN_BYTES - kept);
+        chunkq_copy(&c->in, s->join, kept);
+        chunkq_consume(&c->in, &s->chunks, kept);
+        memcpy(s->join + kept, in->p, in->n);
+        *in = bytes_of(s->join, kept + in->n);
+    }
+    cur = cur_of(*in);
+    bool records = conn_pre_feed(c, &cur);
+
+    *in = bytes_of(cur.p, cur.n);
+    if (!conn_alive(c) || records)
+        return conn_alive(c);
+    if (in->n > HANDSHAKE_INPUT_MAX || !chunkq_append(&c->in, &s->chunks, *in))
+        conn_close(c, "handshake message too long");
+    return false;
+}
+
+static bool plain_feed(struct conn *c, uint8_t *plain, size_t n)
+{
+    struct cur cur = { plain, n, false };
+
+    if (c->state == CONN_MSS_MUXER && !secure_muxer_feed(c, &cur))
+        return conn_alive(c);
+    if (c->state == CONN_MUX)
+        mux_feed(c, &cur);
+    return conn_alive(c);
+}
+
+/* The next whole record of kept and new bytes, opened into scratch. */
+enum record { RECORD_NONE, RECORD_OPENED, RECORD_BAD };
+
+static enum record record_next(struct conn *c, struct bytes *in, size_t *plain_n)
+{
+    struct shard *s = c->shard;
+    struct bytes parts[RECORD_PARTS];
+    size_t have = c->in.bytes + in->n, kept, from_in, n = 0;
+    uint8_t head[NOISE_FRAME_HEAD];
+
+    if (have < sizeof(head))
+        return RECORD_NONE;
+    kept = chunkq_copy(&c->in, head, sizeof(head));
+    memcpy(head + kept, in->p, sizeof(head) - kept);
+    size_t body = (size_t)(head[0] << 8 | head[1]);
+
+    if (body < AEAD_TAG)
+        return RECORD_BAD;
+    if (have < sizeof(head) + body)
+        return RECORD_NONE;
+    /* Drop the head from wherever it lies, then gather the body. */
+    kept = min_sz(c->in.bytes, sizeof(head));
+    chunkq_consume(&c->in, &s->chunks, kept);
+    in->p += sizeof(head) - kept;
+    in->n -= sizeof(head) - kept;
+    kept = min_sz(c->in.bytes, body);
+    from_in = body - kept;
+    n = chunkq_views(&c->in, kept, parts, RECORD_PARTS - 1);
+    parts[n++] = bytes_of(in->p, from_in);
+    if (!aead_open(s->aead, &c->rx_key, parts, n, s->scratch + SCRATCH_SLACK))
+        return RECORD_BAD;
+    chunkq_consume(&c->in, &s->chunks, kept);
+    in->p += from_in;
+    in->n -= from_in;
+    *plain_n = body - AEAD_TAG;
+    STAT_INC(&s->stats, rx_records);
+    return RECORD_OPENED;
+}
+
+void conn_ingest(struct conn *c, struct bytes in)
+{
+    struct shard *s = c->shard;
+    size_t plain_n;
+
+    if (c->state < CONN_MSS_MUXER && !ingest_handshake(c, &in))
+        return;
+    for (;;) {
+        switch (record_next(c, &in, &plain_n)) {
+        case RECORD_BAD: /* a flipped bit or a forged tag: nothing can be said (libp2p.md §4) */
+            STAT_INC(&s->stats, record_errors);
+            conn_close(c, "record does not open");
+            return;
+        case RECORD_NONE:
+            if (in.n && !chunkq_append(&c->in, &s->chunks, in)) {
+                STAT_INC(&s->stats, chunks_dry);
+                conn_close(c, "no buffer for half a record");
+            }
+            return;
+        case RECORD_OPENED:
+            if (!plain_feed(c, s->scratch + SCRATCH_SLACK, plain_n))
+                return;
+        }
+    }
+}

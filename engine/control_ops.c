@@ -1,0 +1,146 @@
+/* What the HTTP and admin doors may ask: the daemon's numbers, listings by pages, drain, reload. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "engine/control.h"
+#include "engine/shard.h"
+
+static void sum_stats(struct stats *sum, const struct stats *one)
+{
+    const _Atomic uint64_t *from = (const void *)one;
+    _Atomic uint64_t *to = (void *)sum;
+
+    for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+        atomic_store_explicit(&to[i],
+                              atomic_load_explicit(&to[i], memory_order_relaxed) +
+                                  atomic_load_explicit(&from[i], memory_order_relaxed),
+                              memory_order_relaxed);
+}
+
+void control_status(void *ctx, struct ops_status *out)
+{
+    struct control *c = ctx;
+    struct daemon *d = c->d;
+
+    memset(out, 0, sizeof(*out));
+    out->uptime_ms = c->now_ms - c->start_ms;
+    out->relay = d->me.id;
+    out->shards = d->shards_n;
+    out->draining = c->draining;
+    out->ready = !c->draining;
+    out->drain_left_ms =
+        c->draining && c->drain_end_ms > c->now_ms ? c->drain_end_ms - c->now_ms : 0;
+    out->peers_reserved = homes_peers(d->homes);
+    out->peers_connected = atomic_load_explicit(&d->peers_connected, memory_order_relaxed);
+    out->peers_in_circuits = atomic_load_explicit(&d->peers_in_circuits, memory_order_relaxed);
+    out->config = d->cfg;
+    for (unsigned i = 0; i < d->shards_n; i++) {
+        sum_stats(&out->sum, &d->shard[i]->stats);
+        out->chunk_bytes_max += chunk_bytes_max(&d->shard[i]->chunks);
+    }
+    STAT_SET(&out->sum, reservations, c->hop.by_expiry.count);
+    for (unsigned i = 0; i < d->announce_n && i < ARRAY_LEN(out->addresses); i++)
+        if (maddr_text(maddr_bytes(&d->announce_p2p[i]), out->addresses[out->addresses_n],
+                       sizeof(out->addresses[0])))
+            out->addresses_n++;
+}
+
+static void listing_post(struct control *c, struct listing *l)
+{
+    struct shard *s = c->d->shard[l->shard];
+
+    l->snap->kind = l->kind;
+    l->snap->shard = (uint8_t)l->shard;
+    l->snap->node.kind = MAIL_SNAP;
+    l->out = true;
+    control_to_shard(c, l->shard, mbox_push(&s->mbox, &l->snap->node));
+}
+
+static int control_list(void *ctx, enum snap_kind kind, uint32_t owner_id,
+                        void (*page)(void *arg, uint32_t owner_id, const struct snap *s), void *arg)
+{
+    struct control *c = ctx;
+
+    for (unsigned i = 0; i < OPS_LISTINGS_MAX; i++) {
+        struct listing *l = &c->listing[i];
+        struct snap *snap = l->snap;
+
+        if (l->used)
+            continue;
+        *l = (struct listing){
+            .used = true, .owner_id = owner_id, .kind = kind, .page = page, .arg = arg, .snap = snap
+        };
+        snap->cursor = 0;
+        listing_post(c, l);
+        return 0;
+    }
+    return -EBUSY;
+}
+
+static void control_list_cancel(void *ctx, uint32_t owner_id)
+{
+    struct control *c = ctx;
+
+    for (unsigned i = 0; i < OPS_LISTINGS_MAX; i++) {
+        struct listing *l = &c->listing[i];
+
+        if (!l->used || l->owner_id != owner_id)
+            continue;
+        l->cancelled = true;
+        if (!l->out)
+            l->used = false;
+    }
+}
+
+void control_on_snap(struct control *c, struct mnode *n)
+{
+    struct snap *snap = CONTAINER_OF(n, struct snap, node);
+    struct listing *l = NULL;
+
+    for (unsigned i = 0; i < OPS_LISTINGS_MAX; i++)
+        if (c->listing[i].snap == snap)
+            l = &c->listing[i];
+    ASSERT(l && l->used && l->out);
+    l->out = false;
+    if (l->cancelled) {
+        l->used = false;
+        return;
+    }
+    if (snap->end && ++l->shard < c->d->shards_n) {
+        snap->end = false;
+        snap->cursor = 0;
+    }
+    l->page(l->arg, l->owner_id, snap);
+    if (snap->end || l->cancelled)
+        l->used = false;
+    else
+        listing_post(c, l);
+}
+
+static void ops_drain(void *ctx, uint32_t seconds)
+{
+    control_drain(ctx, seconds);
+}
+
+static int ops_reload(void *ctx, char *why, size_t cap)
+{
+    struct control *c = ctx;
+
+    if (c->reload)
+        return c->reload(c, why, cap);
+    snprintf(why, cap, "no configuration file was given");
+    return -ENOENT;
+}
+
+void control_ops_init(struct control *c)
+{
+    c->ops = (struct ops){
+        .ctx = c,
+        .status = control_status,
+        .list = control_list,
+        .list_cancel = control_list_cancel,
+        .drain = ops_drain,
+        .reload = ops_reload,
+        .log = c->d->log,
+    };
+}

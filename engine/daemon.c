@@ -1,0 +1,57 @@
+#include "engine/daemon.h"
+
+#include <errno.h>
+
+#include "engine/rng.h"
+
+/* Addresses as they are told to peers; checked once that a reservation with all of them fits. */
+static int daemon_addresses(struct daemon *d)
+{
+    const struct config *cfg = d->cfg;
+
+    for (unsigned i = 0; i < cfg->announce_n; i++) {
+        d->announce[i] = cfg->announce[i];
+        d->announce_p2p[i] = cfg->announce[i];
+        if (!maddr_append_p2p(&d->announce_p2p[i], &d->me.id))
+            return -EINVAL;
+    }
+    d->announce_n = cfg->announce_n;
+    return 0;
+}
+
+int daemon_init(struct daemon *d, const struct config *cfg, const struct identity *me,
+                struct log *log, unsigned shards_n)
+{
+    uint8_t key[16], noise_sk[32];
+    uint32_t keys = cfg->conns_max * 3 + cfg->circuits_max * 2 + 64;
+
+    memset(d, 0, sizeof(*d));
+    d->cfg = cfg;
+    d->me = *me;
+    d->log = log;
+    d->shards_n = shards_n;
+    rng_bytes(noise_sk, sizeof(noise_sk));
+    noise_ident_init(&d->noise, &d->me, noise_sk);
+    crypto_wipe(noise_sk, sizeof(noise_sk));
+    rng_bytes(key, sizeof(key));
+    d->quota = quota_new(keys, 65536, key);
+    rng_bytes(key, sizeof(key));
+    d->homes = homes_new(cfg->hop.reservations_max, key);
+    if (!d->quota || !d->homes) {
+        daemon_fini(d);
+        return -ENOMEM;
+    }
+    d->key_conns = quota_key(d->quota, QUOTA_CONN_TOTAL, bytes_of(NULL, 0));
+    d->key_circuits = quota_key(d->quota, QUOTA_CIRCUIT_TOTAL, bytes_of(NULL, 0));
+    return daemon_addresses(d);
+}
+
+void daemon_fini(struct daemon *d)
+{
+    quota_free(d->quota);
+    homes_free(d->homes);
+    identity_wipe(&d->me);
+    crypto_wipe(&d->noise, sizeof(d->noise));
+    d->quota = NULL;
+    d->homes = NULL;
+}

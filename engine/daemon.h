@@ -1,0 +1,42 @@
+/* engine/daemon.h: what all threads share. Built before the threads start, const afterwards unless
+ * it says atomic. main.c builds one from the kernel's rings, the simulation from its own. */
+#ifndef SLUICE_ENGINE_DAEMON_H
+#define SLUICE_ENGINE_DAEMON_H
+
+#include <stdatomic.h>
+
+#include "engine/config.h"
+#include "engine/homes.h"
+#include "engine/limits.h"
+#include "engine/log.h"
+#include "engine/quota.h"
+#include "proto/noise.h"
+
+struct shard;
+struct control;
+
+struct daemon {
+    const struct config *cfg; /* keeps */
+    struct identity me;
+    struct noise_ident noise;
+    struct homes *homes;
+    struct quota *quota;
+    struct log *log;
+    struct shard *shard[SHARDS_MAX];
+    unsigned shards_n;
+    struct control *control;
+    uint64_t key_conns, key_circuits; /* quota keys of the totals */
+    _Atomic bool draining;
+    _Atomic uint32_t peers_connected, peers_in_circuits; /* distinct */
+    _Atomic uint64_t circuit_ids;
+    struct maddr announce[CONFIG_ANNOUNCE_MAX];     /* as configured */
+    struct maddr announce_p2p[CONFIG_ANNOUNCE_MAX]; /* with /p2p/<relay> */
+    unsigned announce_n;
+};
+
+/* Tables, keys and addresses; not the shards. 0 or -errno. The identity is copied. */
+MUST_USE int daemon_init(struct daemon *d, const struct config *cfg, const struct identity *me,
+                         struct log *log, unsigned shards_n);
+void daemon_fini(struct daemon *d);
+
+#endif

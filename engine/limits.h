@@ -1,0 +1,84 @@
+/* engine/limits.h: every bound in the program, in one place. Capacities are sums of named terms. A
+ * bound that an operator sets has its default in config_preset.c; here are the ones that are ours.
+ */
+#ifndef SLUICE_ENGINE_LIMITS_H
+#define SLUICE_ENGINE_LIMITS_H
+
+#include "engine/chunk.h"
+#include "proto/noise.h"
+#include "proto/yamux.h"
+
+enum {
+    SHARDS_MAX = 64,
+    LISTENERS_MAX = 8, /* per shard: one per configured address */
+
+    /* The ring. The completion queue holds four times the multishot burst that a turn can bring, so
+     * that overflow, which would end multishots, stays at zero (io_uring.md §3). */
+    RING_SQ = 2048,
+    RING_CQ = 16384,
+    RECV_BUFS = 128, /* a power of two */
+    RECV_BUF_BYTES = 65536,
+    TURN_CQES_MAX = 256,  /* completions handled before egress is flushed */
+    TURN_MAIL_MAX = 4096, /* mailbox entries handled per turn */
+    SEND_IOV = 32,        /* gathered chunks per send */
+    SENDS_PER_TURN = 1024,
+    DRY_RESUME_FREE =
+        RECV_BUFS / 4, /* parked receives resume at a quarter free (io_uring.md §7.2) */
+
+    /* Records: 16 KiB bodies are fastest; 64 KiB ones cost a quarter more (design.md path 2). */
+    RECORD_BODY = 16384,
+    RECORD_PLAIN_MAX = RECORD_BODY + YAMUX_HEADER,
+    RECORD_SEALED_MAX = NOISE_FRAME_HEAD + RECORD_PLAIN_MAX + AEAD_TAG,
+    RECORD_PARTS = 64,
+    SCRATCH_SLACK = 64, /* room for a header before a body that starts a record; keeps alignment */
+    SCRATCH_BYTES = SCRATCH_SLACK + NOISE_PLAIN_MAX + AEAD_TAG + 64,
+    INPUT_MAX = NOISE_FRAME_HEAD + NOISE_MSG_MAX, /* an incomplete record */
+    HANDSHAKE_INPUT_MAX = 8192,                   /* unconsumed bytes before the record layer */
+    JOIN_BYTES = RECV_BUF_BYTES + HANDSHAKE_INPUT_MAX,
+
+    /* Egress of one connection: unsent ciphertext stops being added to at TX_HIGH (libp2p.md
+     * §20.3); control frames may pass it, up to CTL_MAX of plaintext, then the peer is not reading.
+     */
+    TX_HIGH = 131072,
+    CTL_MAX = 65536,
+
+    /* Streams. */
+    STREAM_INPUT_MAX = 4096 + 16, /* an incomplete hop message or mss frame */
+    STREAM_JOIN_BYTES = STREAM_INPUT_MAX + NOISE_PLAIN_MAX,
+    STOP_STREAMS_MAX = 256, /* that we open on one connection (libp2p.md Q11) */
+    PING_STREAMS_MAX = 2,   /* libp2p.md §10 */
+    IDENT_STREAMS_MAX = 2,
+    HOP_STREAMS_MAX = 128,
+    PUSH_STREAMS_MAX = 2,
+    STREAM_NEGOTIATE_MS = 10000, /* libp2p.md §3 */
+    HOP_MESSAGE_MS = 30000,      /* libp2p.md §23 */
+    STREAM_LINGER_MS = 10000,    /* after our FIN, before RST (libp2p.md Q42) */
+    PUSH_MS = 5000,
+    CLOSE_LINGER_MS = 2000, /* a closing connection flushing its GoAway */
+
+    /* Muxer pings from one peer: burst, then one per second (libp2p.md §6.1.5). */
+    MUX_PING_BURST = 60,
+    MUX_PING_MS = 1000,
+
+    ACCEPT_RETRY_MS = 100,   /* after EMFILE and its kin (io_uring.md §6) */
+    REFUSED_CLOSE_MS = 1000, /* presets.md, dusk: a refused client's connection is closed */
+
+    /* Credit: reopen the source's window in steps of half of it, tell another shard at a quarter.
+     */
+    GRANT_STEP = YAMUX_WINDOW / 2,
+    CREDIT_NEWS = YAMUX_WINDOW / 4,
+
+    KEEPALIVE_IDLE_S = 30, /* presets.md "vanished peer": gone in 30 + 3 x 10 s and at most 90 s */
+    KEEPALIVE_INTERVAL_S = 10,
+    KEEPALIVE_COUNT = 3,
+    TCP_USER_TIMEOUT_MS = 60000,
+    LISTEN_BACKLOG = 4096,
+    OPS_LISTINGS_MAX = 4,
+};
+
+static_assert(RECORD_SEALED_MAX <= CHUNK_LARGE_BYTES - 64, "a record fits a large chunk");
+static_assert(RECV_BUF_BYTES >= INPUT_MAX - 1,
+              "a record spans at most two receives' worth of parts");
+static_assert(TURN_CQES_MAX < RING_CQ / 4, "a turn's burst fits");
+
+#endif

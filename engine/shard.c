@@ -1,0 +1,359 @@
+#include "engine/shard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "engine/clock.h"
+#include "engine/control.h"
+#include "engine/mem.h"
+
+static int shard_memory(struct shard *s)
+{
+    const struct config *cfg = s->d->cfg;
+    uint32_t conns = cfg->conns_max;
+    uint32_t streams = cfg->conns_max * 4 < 65536 ? 65536 : cfg->conns_max * 4;
+    uint32_t buckets = 1024;
+    size_t pool = cfg->buffer_bytes_max / s->d->shards_n;
+    int err;
+
+    while (buckets < streams / 2)
+        buckets *= 2;
+    if ((err = slab_init(&s->conns, "connections", sizeof(struct conn), conns)) ||
+        (err = slab_init(&s->streams, "streams", sizeof(struct stream), streams)) ||
+        (err = slab_init(&s->circuits, "circuits", sizeof(struct circuit), cfg->circuits_max)) ||
+        (err = slab_init(&s->handshakes, "handshakes", sizeof(struct handshake), conns)) ||
+        (err = chunk_pool_init(&s->chunks, (uint32_t)(pool / 4 / CHUNK_SMALL_BYTES),
+                               (uint32_t)(pool / 4 * 3 / CHUNK_LARGE_BYTES))))
+        return err;
+    s->chunk_high = chunk_bytes_max(&s->chunks) / 4 * 3;
+    s->table.bucket = mem_reserve(buckets, sizeof(*s->table.bucket), &err);
+    s->table.mask = buckets - 1;
+    s->scratch = mem_reserve(SCRATCH_BYTES, 1, &err);
+    s->join = mem_reserve(JOIN_BYTES, 1, &err);
+    s->stream_join = mem_reserve(STREAM_JOIN_BYTES, 1, &err);
+    s->sends = mem_reserve(SENDS_PER_TURN, sizeof(*s->sends), &err);
+    s->aead = aead_new();
+    return s->table.bucket && s->scratch && s->join && s->stream_join && s->sends && s->aead
+               ? 0
+               : -ENOMEM;
+}
+
+int shard_init(struct shard *s, struct daemon *d, unsigned id)
+{
+    memset(s, 0, sizeof(*s));
+    s->d = d;
+    s->id = id;
+    s->order.node.kind = MAIL_ORDER;
+    s->now_ms = clock_mono_ms();
+    s->now_unix_s = clock_unix_s();
+    wheel_init(&s->wheel, s->now_ms);
+    int err = shard_memory(s);
+
+    if (err)
+        shard_fini(s);
+    return err;
+}
+
+void shard_fini(struct shard *s)
+{
+    const uint32_t buckets = s->table.mask + 1;
+
+    slab_fini(&s->conns);
+    slab_fini(&s->streams);
+    slab_fini(&s->circuits);
+    slab_fini(&s->handshakes);
+    chunk_pool_fini(&s->chunks);
+    mem_release(s->table.bucket, buckets, sizeof(*s->table.bucket));
+    mem_release(s->scratch, SCRATCH_BYTES, 1);
+    mem_release(s->join, JOIN_BYTES, 1);
+    mem_release(s->stream_join, STREAM_JOIN_BYTES, 1);
+    mem_release(s->sends, SENDS_PER_TURN, sizeof(*s->sends));
+    if (s->aead)
+        aead_free(s->aead);
+    s->table.bucket = NULL;
+    s->scratch = s->join = s->stream_join = NULL;
+    s->sends = NULL;
+    s->aead = NULL;
+}
+
+static void listener_arm(struct shard *s, unsigned i)
+{
+    ring_accept(s->ring, s->listener[i].fd, ud_make(OP_ACCEPT, 0, i));
+    s->listener[i].armed = true;
+}
+
+void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n)
+{
+    ASSERT(n <= LISTENERS_MAX);
+    s->ring = ring;
+    s->listeners_n = n;
+    for (unsigned i = 0; i < n; i++) {
+        s->listener[i].fd = fds[i];
+        s->listener[i].timer.kind = TIMER_ACCEPT;
+        listener_arm(s, i);
+    }
+}
+
+static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
+{
+    struct listener *l = &s->listener[ud_idx(cqe->ud)];
+
+    if (!cqe->more)
+        l->armed = false;
+    if (cqe->res >= 0) {
+        conn_accept(s, cqe->res);
+    } else if (cqe->res != -ECANCELED) {
+        STAT_INC(&s->stats, accept_errors);
+    }
+    if (l->armed || s->draining)
+        return;
+    if (cqe->res >= 0) /* the multishot merely ended */
+        listener_arm(s, ud_idx(cqe->ud));
+    else /* EMFILE and its kin would come straight back */
+        wheel_arm(&s->wheel, &l->timer, s->now_ms + ACCEPT_RETRY_MS);
+}
+
+static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
+{
+    struct conn *c;
+
+    switch (ud_op(cqe->ud)) {
+    case OP_ACCEPT:
+        shard_on_accept(s, cqe);
+        return;
+    case OP_RECV:
+    case OP_SEND:
+    case OP_CANCEL:
+        c = slab_find24(&s->conns, ud_idx(cqe->ud), ud_gen(cqe->ud));
+        if (!c) { /* a slot is freed only when nothing is in flight */
+            STAT_INC(&s->stats, stale_cqes);
+            ASSERT(ud_op(cqe->ud) == OP_CANCEL);
+            return;
+        }
+        if (ud_op(cqe->ud) == OP_RECV)
+            conn_on_recv(c, cqe);
+        else if (ud_op(cqe->ud) == OP_SEND)
+            conn_on_send(c, cqe->res);
+        return;
+    default: /* a bell: the mail is read every turn anyway */
+        return;
+    }
+}
+
+static void shard_on_timer(struct shard *s, struct timer *t)
+{
+    struct listener *l;
+
+    switch (t->kind) {
+    case TIMER_CONN:
+        conn_on_timer(CONTAINER_OF(t, struct conn, timer));
+        break;
+    case TIMER_STREAM:
+        stream_on_timer(CONTAINER_OF(t, struct stream, timer));
+        break;
+    case TIMER_CIRCUIT:
+        circuit_on_timer(CONTAINER_OF(t, struct circuit, timer));
+        break;
+    case TIMER_ACCEPT:
+        l = CONTAINER_OF(t, struct listener, timer);
+        if (!l->armed && !s->draining)
+            listener_arm(s, (unsigned)(l - s->listener));
+        break;
+    default:
+        ASSERT(!"a timer of no kind");
+    }
+}
+
+/* Every connection hears of the drain once; the listeners close, so that a successor can bind. */
+static void shard_drain(struct shard *s)
+{
+    uint32_t cursor = 0;
+    struct conn *c;
+
+    if (s->draining)
+        return;
+    s->draining = true;
+    for (unsigned i = 0; i < s->listeners_n; i++) {
+        if (s->listener[i].armed)
+            ring_cancel_fd(s->ring, s->listener[i].fd, ud_make(OP_BELL, 0, 0));
+        wheel_cancel(&s->wheel, &s->listener[i].timer);
+        ring_close(s->ring, s->listener[i].fd);
+    }
+    while ((c = slab_walk(&s->conns, &cursor)))
+        if (c->state == CONN_MUX)
+            svc_push_start(c);
+}
+
+static void shard_stop(struct shard *s)
+{
+    uint32_t cursor = 0;
+    struct conn *c;
+
+    shard_drain(s);
+    s->stopping = true;
+    while ((c = slab_walk(&s->conns, &cursor)))
+        if (conn_alive(c))
+            conn_farewell(c, YAMUX_NORMAL, "shutdown");
+}
+
+static void shard_on_order(struct shard *s)
+{
+    uint32_t bits = mwork_take(&s->order);
+
+    if (bits & ORDER_DRAIN)
+        shard_drain(s);
+    if (bits & ORDER_STOP)
+        shard_stop(s);
+}
+
+static void shard_on_mail(struct shard *s, struct mnode *n)
+{
+    struct circuit *c;
+
+    switch (n->kind) {
+    case MAIL_RESV:
+        conn_on_resv(CONTAINER_OF(n, struct conn, resv.to_shard.node));
+        break;
+    case MAIL_LEG0:
+        c = CONTAINER_OF(n, struct circuit, leg[0].work.node);
+        circuit_on_work(c, 0, mwork_take(&c->leg[0].work));
+        break;
+    case MAIL_LEG1:
+        c = CONTAINER_OF(n, struct circuit, leg[1].work.node);
+        circuit_on_work(c, 1, mwork_take(&c->leg[1].work));
+        break;
+    case MAIL_SNAP:
+        shard_snapshot(s, CONTAINER_OF(n, struct snap, node));
+        break;
+    case MAIL_ORDER:
+        shard_on_order(s);
+        break;
+    default:
+        ASSERT(!"mail of no kind");
+    }
+}
+
+void shard_bell(struct shard *from, struct shard *to)
+{
+    if (from != to)
+        from->bells |= 1ull << to->id;
+    /* our own box is read again before this turn ends */
+}
+
+void shard_bell_control(struct shard *from)
+{
+    from->bells |= 1ull << 63;
+}
+
+static void shard_ring_bells(struct shard *s)
+{
+    uint64_t bells = s->bells;
+
+    s->bells = 0;
+    while (bells) {
+        unsigned id = (unsigned)__builtin_ctzll(bells);
+        struct ring *to = id == 63 ? control_ring(s->d->control) : s->d->shard[id]->ring;
+
+        bells &= bells - 1;
+        ring_doorbell(s->ring, to, ud_make(OP_BELL, 0, 0));
+        STAT_INC(&s->stats, doorbells);
+    }
+}
+
+static void shard_take_mail(struct shard *s)
+{
+    /* Handling mail may post to our own box (a circuit whose legs are both here), so read until it
+     * is empty; each round is bounded by the objects there are, and rounds by TURN_MAIL_MAX. */
+    for (unsigned done = 0; done < TURN_MAIL_MAX;) {
+        struct mnode *n = mbox_take(&s->mbox);
+
+        if (!n)
+            return;
+        while (n) {
+            struct mnode *next = n->next;
+
+            shard_on_mail(s, n);
+            n = next;
+            done++;
+        }
+    }
+    /* what is left is read at the next turn: see shard_wait_ns */
+}
+
+static void shard_flush(struct shard *s)
+{
+    size_t n = s->dirty.count;
+
+    /* One pass over those that are dirty now: a connection that could not be served marks itself
+     * again and waits for its send. */
+    while (n-- && s->sends_n < SENDS_PER_TURN) {
+        struct conn *c = CONTAINER_OF(list_pop(&s->dirty), struct conn, turn_link);
+
+        c->dirty = false;
+        conn_flush(c);
+    }
+    if (s->dry.count && ring_bufs_free(s->ring) >= DRY_RESUME_FREE) {
+        while (s->dry.count) {
+            struct conn *c = CONTAINER_OF(list_pop(&s->dry), struct conn, dry_link);
+
+            c->dry = false;
+            if (c->state != CONN_CLOSED)
+                conn_arm_recv(c, false);
+        }
+    }
+}
+
+static uint64_t shard_wait_ns(const struct shard *s, bool wait)
+{
+    if (!wait || s->dirty.count || atomic_load_explicit(&s->mbox.head, memory_order_relaxed))
+        return 0;
+    uint64_t at = wheel_next_ms(&s->wheel);
+
+    if (at == UINT64_MAX)
+        return UINT64_MAX;
+    return at <= s->now_ms ? 0 : (at - s->now_ms) * 1000000;
+}
+
+int shard_turn(struct shard *s, bool wait)
+{
+    struct ring_cqe cqe;
+    struct timer *t;
+    int err = ring_wait(s->ring, shard_wait_ns(s, wait));
+
+    if (err)
+        return err;
+    s->sends_n = 0; /* their msghdrs were read at submission */
+    s->now_ms = clock_mono_ms();
+    s->now_unix_s = clock_unix_s();
+    for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
+        shard_on_cqe(s, &cqe);
+    fwd_stage_flush(s);
+    shard_take_mail(s);
+    while ((t = wheel_expire(&s->wheel, s->now_ms)))
+        shard_on_timer(s, t);
+    shard_take_mail(s); /* what timers and our own legs posted */
+    shard_flush(s);
+    fwd_stage_flush(s);
+    shard_ring_bells(s);
+    chunk_drain(&s->chunks);
+    STAT_SET(&s->stats, chunk_bytes, chunk_bytes_used(&s->chunks));
+    STAT_SET(&s->stats, conns, s->conns.live);
+    STAT_SET(&s->stats, streams, s->streams.live);
+    STAT_INC(&s->stats, loop_turns);
+    return s->stopping && s->conns.live == 0 && s->circuits.live == 0 ? -ECANCELED : 0;
+}
+
+void shard_assert_empty(const struct shard *s)
+{
+    ASSERT(s->conns.live == 0);
+    ASSERT(s->streams.live == 0);
+    ASSERT(s->circuits.live == 0);
+    ASSERT(s->handshakes.live == 0);
+    ASSERT(s->dirty.count == 0);
+    ASSERT(s->dry.count == 0);
+    ASSERT(s->staged.count == 0);
+    ASSERT(!s->run.sink);
+    for (int i = 0; i < CHUNK_SIZES; i++)
+        ASSERT(s->chunks.used[i] == 0);
+}

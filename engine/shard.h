@@ -1,0 +1,88 @@
+/* engine/shard.h: one pinned thread with one ring: its connections, streams, circuits, timers,
+ * pools (design.md "A shard"). It takes no lock and calls no allocator while it forwards. */
+#ifndef SLUICE_ENGINE_SHARD_H
+#define SLUICE_ENGINE_SHARD_H
+
+#include <sys/uio.h>
+
+#include "engine/circuit.h"
+#include "engine/conn.h"
+#include "engine/daemon.h"
+#include "engine/ring.h"
+#include "engine/snapshot.h"
+#include "engine/stream.h"
+
+/* user_data operations of a shard. */
+enum shard_op { OP_ACCEPT = 1, OP_RECV, OP_SEND, OP_CANCEL, OP_BELL };
+/* Kinds of mailbox nodes a shard takes. */
+enum shard_mail { MAIL_RESV = 1, MAIL_LEG0, MAIL_LEG1, MAIL_SNAP, MAIL_ORDER };
+/* Kinds of timers of a shard. */
+enum shard_timer { TIMER_CONN = 1, TIMER_STREAM, TIMER_CIRCUIT, TIMER_ACCEPT };
+/* Orders from control (shard->order.bits). */
+enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
+
+struct listener {
+    int fd;
+    bool armed;
+    struct timer timer; /* re-arm after descriptor exhaustion */
+};
+
+struct send_args {
+    struct msghdr msg;
+    struct iovec iov[SEND_IOV];
+};
+
+/* Consecutive frames in scratch that go to one connection: sealed at once. */
+struct fwd_run {
+    struct conn *sink;
+    uint8_t *start, *end;
+};
+
+struct shard {
+    struct daemon *d;
+    unsigned id;
+    struct ring *ring; /* created on the shard's thread */
+    struct mbox mbox;
+    struct mwork order;
+    struct stats stats;
+    struct logq *log;
+    uint64_t now_ms, now_unix_s;
+    struct slab conns, streams, circuits, handshakes;
+    struct chunk_pool chunks;
+    struct wheel wheel;
+    struct aead *aead;
+    struct yamux_table table;
+    uint8_t *scratch;     /* SCRATCH_BYTES: one record in the clear */
+    uint8_t *join;        /* JOIN_BYTES: a kept head and its continuation, contiguous: handshakes */
+    uint8_t *stream_join; /* STREAM_JOIN_BYTES: the same of a stream, in the clear */
+    struct list dirty, dry, staged;
+    struct fwd_run run;
+    struct listener listener[LISTENERS_MAX];
+    unsigned listeners_n;
+    struct send_args *sends;
+    unsigned sends_n;
+    uint64_t bells; /* bitmap of shards to wake at the end of the turn; bit 63: control */
+    bool draining, stopping;
+    size_t chunk_high; /* above it windows stay shut (libp2p.md §20.3) */
+};
+
+MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);
+void shard_fini(struct shard *s);
+/* On the shard's thread: takes the ring and the listening sockets, arms everything. */
+void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n);
+/* One loop turn: completions, mail, timers, egress, doorbells; then waits at most until the next
+ * deadline (wait == false: does not wait; the simulation's way). 0, -ECANCELED when stopped and
+ * empty, or the ring's -errno. */
+MUST_USE int shard_turn(struct shard *s, bool wait);
+/* Posts to another thread's mailbox and remembers its doorbell. */
+void shard_bell(struct shard *from, struct shard *to);
+void shard_bell_control(struct shard *from);
+static inline bool shard_pool_high(const struct shard *s)
+{
+    return chunk_bytes_used(&s->chunks) > s->chunk_high;
+}
+/* After a run every count must be back: asserts it. For tests and orderly stops. */
+void shard_assert_empty(const struct shard *s);
+void shard_snapshot(struct shard *s, struct snap *snap); /* snapshot.c */
+
+#endif
