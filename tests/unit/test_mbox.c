@@ -177,6 +177,7 @@ Test(mwork, misses_no_event_among_threads, .timeout = 30)
 {
     pthread_t t[PRODUCERS];
 
+    memset(objects, 0, sizeof(objects));
     for (uintptr_t i = 0; i < PRODUCERS; i++)
         cr_assert_eq(pthread_create(&t[i], NULL, post, (void *)i), 0);
     while (atomic_load_explicit(&done, memory_order_acquire) < PRODUCERS) {
@@ -216,6 +217,7 @@ Test(mwork, publishes_what_was_written_before_the_post, .timeout = 30)
     pthread_t t;
     uint64_t n = 0;
 
+    memset(objects, 0, sizeof(objects));
     cr_assert_eq(pthread_create(&t, NULL, post_plain, NULL), 0);
     while (n < 20000) {
         struct mnode *node = mbox_take(&box);

@@ -26,7 +26,7 @@ Test(slab, gives_zeroed_objects_until_it_is_full)
     struct slab s = slab_of(3);
     struct thing *t[3];
 
-    for (int i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         t[i] = slab_new(&s);
         cr_assert_not_null(t[i]);
         cr_assert_eq(t[i]->head.idx, i);
