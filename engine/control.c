@@ -8,7 +8,7 @@
 #include "engine/rng.h"
 #include "engine/shard.h"
 
-enum { TICK_MS = 1000, DRAIN_MIN_MS = 250, STOP_MAX_MS = 4000, BELL = 1 };
+enum { TICK_MS = 1000, DRAIN_MIN_MS = 250, STOP_MAX_MS = 4000 };
 
 int control_init(struct control *c, struct daemon *d)
 {
@@ -73,7 +73,7 @@ void control_post(struct shard *from, struct mwork *w, uint32_t bits)
 void control_to_shard(struct control *c, unsigned shard, bool was_empty)
 {
     if (was_empty)
-        ring_doorbell(c->ring, c->d->shard[shard]->ring, ud_make(BELL, 0, 0));
+        ring_doorbell(c->ring, c->d->shard[shard]->ring, ud_make(OP_BELL, 0, 0));
 }
 
 static void order_shards(struct control *c, uint32_t bits)

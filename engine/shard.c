@@ -95,18 +95,38 @@ void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n)
     }
 }
 
+/* Nothing may be in flight on a descriptor that is closed: the multishot ends first. */
+static void listener_close(struct shard *s, struct listener *l)
+{
+    if (!l->closing && l->armed)
+        ring_cancel_fd(s->ring, l->fd, ud_make(OP_BELL, 0, 0));
+    l->closing = true;
+    wheel_cancel(&s->wheel, &l->timer);
+    if (l->armed || l->fd < 0)
+        return;
+    ring_close(s->ring, l->fd);
+    l->fd = -1;
+}
+
 static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
 {
     struct listener *l = &s->listener[ud_idx(cqe->ud)];
 
     if (!cqe->more)
         l->armed = false;
+    if (l->closing) {
+        if (cqe->res >= 0)
+            ring_close(s->ring, cqe->res);
+        if (!l->armed)
+            listener_close(s, l);
+        return;
+    }
     if (cqe->res >= 0) {
         conn_accept(s, cqe->res);
     } else if (cqe->res != -ECANCELED) {
         STAT_INC(&s->stats, accept_errors);
     }
-    if (l->armed || s->draining)
+    if (l->armed)
         return;
     if (cqe->res >= 0) /* the multishot merely ended */
         listener_arm(s, ud_idx(cqe->ud));
@@ -157,7 +177,7 @@ static void shard_on_timer(struct shard *s, struct timer *t)
         break;
     case TIMER_ACCEPT:
         l = CONTAINER_OF(t, struct listener, timer);
-        if (!l->armed && !s->draining)
+        if (!l->armed)
             listener_arm(s, (unsigned)(l - s->listener));
         break;
     default:
@@ -174,12 +194,8 @@ static void shard_drain(struct shard *s)
     if (s->draining)
         return;
     s->draining = true;
-    for (unsigned i = 0; i < s->listeners_n; i++) {
-        if (s->listener[i].armed)
-            ring_cancel_fd(s->ring, s->listener[i].fd, ud_make(OP_BELL, 0, 0));
-        wheel_cancel(&s->wheel, &s->listener[i].timer);
-        ring_close(s->ring, s->listener[i].fd);
-    }
+    for (unsigned i = 0; i < s->listeners_n; i++)
+        listener_close(s, &s->listener[i]);
     while ((c = slab_walk(&s->conns, &cursor)))
         if (c->state == CONN_MUX)
             svc_push_start(c);
@@ -315,6 +331,14 @@ static uint64_t shard_wait_ns(const struct shard *s, bool wait)
     return at <= s->now_ms ? 0 : (at - s->now_ms) * 1000000;
 }
 
+static bool shard_ended(const struct shard *s)
+{
+    for (unsigned i = 0; i < s->listeners_n; i++)
+        if (s->listener[i].fd >= 0)
+            return false;
+    return s->stopping && s->conns.live == 0 && s->circuits.live == 0;
+}
+
 int shard_turn(struct shard *s, bool wait)
 {
     struct ring_cqe cqe;
@@ -341,7 +365,7 @@ int shard_turn(struct shard *s, bool wait)
     STAT_SET(&s->stats, conns, s->conns.live);
     STAT_SET(&s->stats, streams, s->streams.live);
     STAT_INC(&s->stats, loop_turns);
-    return s->stopping && s->conns.live == 0 && s->circuits.live == 0 ? -ECANCELED : 0;
+    return shard_ended(s) ? -ECANCELED : 0;
 }
 
 void shard_assert_empty(const struct shard *s)

@@ -23,7 +23,7 @@ enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
 
 struct listener {
     int fd;
-    bool armed;
+    bool armed, closing;
     struct timer timer; /* re-arm after descriptor exhaustion */
 };
 

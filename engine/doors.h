@@ -1,0 +1,22 @@
+/* engine/doors.h: the listening sockets of the libp2p door: one SO_REUSEPORT group per address, one
+ * member per shard. SO_REUSEPORT would let a second instance steal traffic silently, so each
+ * address is bound once without it first. */
+#ifndef SLUICE_ENGINE_DOORS_H
+#define SLUICE_ENGINE_DOORS_H
+
+#include "engine/config.h"
+#include "engine/limits.h"
+
+struct doors {
+    int fd[SHARDS_MAX][LISTENERS_MAX];
+    struct netaddr bound[LISTENERS_MAX]; /* with the port really bound */
+    unsigned n;
+};
+
+/* 0, or -errno with one line in `why` that names address, flag and cause; nothing stays bound. */
+MUST_USE int doors_open(struct doors *d, const struct config *cfg, unsigned shards, char *why,
+                        size_t cap);
+/* What a peer may dial to reach `at`: for a wildcard, every address of an interface that is up. */
+size_t doors_reachable(const struct netaddr *at, struct netaddr *out, size_t max);
+
+#endif

@@ -1,0 +1,369 @@
+/* sluice: start and orderly stop. Everything is acquired top-down here and released bottom-up: the
+ * machine's limits, the data directory, the identity, the sockets, then the threads. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "engine/control.h"
+#include "engine/doors.h"
+#include "engine/guard.h"
+#include "engine/hostinfo.h"
+#include "engine/identity_file.h"
+#include "engine/shard.h"
+#include "proto/crypto.h"
+
+enum { EXIT_FATAL = 1, EXIT_CONFIG = 2, RMEM_WANTED = 4 << 20, NOFILE_WANTED = 16384 };
+
+struct shard_thread {
+    struct shard shard;
+    pthread_t thread;
+    struct process *p;
+    unsigned cpu;
+    bool started;
+};
+
+struct process {
+    struct config cfg;
+    struct identity me;
+    struct log *log;
+    struct logq *q;
+    struct daemon daemon;
+    struct control control;
+    struct doors doors;
+    struct shard_thread *threads;
+    unsigned shards_n;
+    pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
+    _Atomic int ring_err;
+    const char *_Atomic ring_what;
+    int guard_fd;
+};
+
+static struct process *the_process; /* for the signal handlers alone */
+
+static void on_signal(int sig)
+{
+    struct control *c = &the_process->control;
+
+    if (sig == SIGHUP)
+        atomic_fetch_add(&c->hangs, 1);
+    else
+        atomic_fetch_add(&c->terms, 1);
+    if (c->ring)
+        ring_wake(c->ring);
+}
+
+static void signals_install(void)
+{
+    struct sigaction act = { .sa_handler = on_signal };
+
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGHUP, &act, NULL);
+    act.sa_handler = SIG_IGN; /* a closed terminal is an EPIPE, not a death */
+    sigaction(SIGPIPE, &act, NULL);
+}
+
+static void ring_refused(int err, const char *what)
+{
+    const char *cure = "see the README, \"io_uring refused\"";
+
+    if (err == -EPERM)
+        cure = "the container forbids it: run it with --security-opt "
+               "seccomp=tools/deploy/seccomp.json, or set kernel.io_uring_disabled=0 on the host";
+    else if (err == -ENOSYS)
+        cure = "this kernel is built without io_uring: Sluice cannot run here";
+    else if (err == -EINVAL)
+        cure = "this kernel is older than 6.1: a newer one is needed";
+    else if (err == -ENOMEM)
+        cure = "out of memory, or RLIMIT_MEMLOCK is too small";
+    fprintf(stderr, "sluice: io_uring refused (%s: %s): %s\n", what, strerror(-err), cure);
+}
+
+static struct ring *ring_open(struct process *p, bool control)
+{
+    const struct ring_opts opts = {
+        .sq_entries = control ? 256 : RING_SQ,
+        .cq_entries = control ? 2048 : RING_CQ,
+        .bufs = control ? 0 : RECV_BUFS,
+        .buf_bytes = RECV_BUF_BYTES,
+    };
+    const char *what = "";
+    int err = 0;
+    struct ring *r = ring_new(&opts, &err, &what);
+
+    if (!r) {
+        atomic_store(&p->ring_what, what);
+        atomic_store(&p->ring_err, err);
+    }
+    return r;
+}
+
+static void *shard_main(void *arg)
+{
+    struct shard_thread *t = arg;
+    struct process *p = t->p;
+    char name[16];
+    int err = 0;
+
+    snprintf(name, sizeof(name), "shard-%u", t->shard.id);
+    prctl(PR_SET_NAME, name);
+    (void)hostinfo_pin(
+        t->cpu) /* an optimisation: a cpuset that changed under us is no reason to stop */;
+    struct ring *ring = ring_open(p, false);
+
+    t->shard.ring = ring;
+    pthread_barrier_wait(&p->rings_ready); /* all rings exist, or ring_err is set */
+    pthread_barrier_wait(&p->rings_ready); /* control has looked */
+    if (!atomic_load(&p->ring_err)) {
+        shard_start(&t->shard, ring, p->doors.fd[t->shard.id], p->doors.n);
+        while (!(err = shard_turn(&t->shard, true)))
+            ;
+        if (err != -ECANCELED)
+            log_text(t->shard.log, LOG_ERROR, "shard %u stops: %s", t->shard.id, strerror(-err));
+    }
+    atomic_fetch_add_explicit(&p->control.shards_done, 1, memory_order_release);
+    if (p->control.ring && !atomic_load(&p->ring_err))
+        ring_wake(p->control.ring);
+    return NULL;
+}
+
+static int identity_load(struct process *p, bool *created)
+{
+    char why[512];
+
+    if (identity_file_open(p->cfg.identity_path, &p->me, created, why, sizeof(why))) {
+        fprintf(stderr, "sluice: %s\n", why);
+        return EXIT_FATAL;
+    }
+    return 0;
+}
+
+static void host_prepare(struct process *p)
+{
+    uint64_t nofile = 0, rmem = hostinfo_rmem_max();
+
+    if (hostinfo_raise_nofile(&nofile) || hostinfo_grow_fds(nofile < 1048576 ? nofile : 1048576))
+        log_text(p->q, LOG_WARN, "cannot raise the limit of open files");
+    log_text(p->q, LOG_INFO, "open files: at most %llu", (unsigned long long)nofile);
+    if (nofile < NOFILE_WANTED)
+        log_text(p->q, LOG_WARN,
+                 "only %llu open files are allowed: raise LimitNOFILE (systemd) or ulimit -n",
+                 (unsigned long long)nofile);
+    if (rmem && rmem < RMEM_WANTED)
+        log_text(p->q, LOG_WARN,
+                 "net.core.rmem_max is %llu: raise it to %d so that bursts of datagrams fit",
+                 (unsigned long long)rmem, RMEM_WANTED);
+}
+
+static void say_addresses(const struct process *p)
+{
+    char id[PEER_TEXT_MAX], text[MADDR_TEXT_MAX];
+    struct netaddr reach[16];
+    struct maddr m;
+
+    peer_id_text(&p->me.id, id);
+    for (unsigned i = 0; i < p->doors.n; i++) {
+        size_t n = doors_reachable(&p->doors.bound[i], reach, ARRAY_LEN(reach));
+
+        if (p->cfg.preset == PRESET_DUSK) /* its own one line (dusk.md §12) */
+            reach[0] = p->doors.bound[i], n = 1;
+        for (size_t k = 0; k < n; k++) {
+            maddr_from_tcp(&reach[k], &m);
+            if (maddr_text(maddr_bytes(&m), text, sizeof(text)))
+                printf("relay address: %s/p2p/%s\n", text, id);
+        }
+    }
+}
+
+/* Ready: what is open, where state lies, what to open in a firewall, what to try. */
+static void say_ready(const struct process *p, bool created)
+{
+    char text[NETADDR_TEXT_MAX];
+    struct netaddr at;
+
+    say_addresses(p);
+    if (opsdoor_http_bound(p->control.door, &at)) {
+        netaddr_text(&at, text);
+        printf("http address: %s\n", text);
+    }
+    printf("data directory: %s\n", p->cfg.data_dir);
+    printf("identity: %s %s\n", created ? "created" : "loaded", p->cfg.identity_path);
+    for (unsigned i = 0; i < p->doors.n; i++)
+        printf("firewall: open TCP %u\n", (unsigned)p->doors.bound[i].port);
+    printf("try it: tools/demo\n");
+    fflush(stdout);
+}
+
+static void warn_private(const struct process *p)
+{
+    char text[MADDR_TEXT_MAX];
+    struct netaddr reach[16];
+    bool any_public = false;
+
+    for (unsigned i = 0; i < p->cfg.announce_n; i++) {
+        struct bytes m = maddr_bytes(&p->cfg.announce[i]);
+
+        if (!maddr_is_public(m) && maddr_text(m, text, sizeof(text)))
+            log_text(p->q, LOG_WARN,
+                     "announced address %s is private: peers elsewhere cannot dial it", text);
+    }
+    if (p->cfg.announce_n)
+        return;
+    for (unsigned i = 0; i < p->doors.n; i++) {
+        size_t n = doors_reachable(&p->doors.bound[i], reach, ARRAY_LEN(reach));
+
+        for (size_t k = 0; k < n; k++)
+            any_public |= netaddr_is_public(&reach[k]);
+    }
+    if (!any_public && p->doors.n)
+        log_text(p->q, LOG_WARN,
+                 "no public address: peers on other networks need --announce /ip4/ADDR/tcp/PORT");
+}
+
+static int threads_start(struct process *p)
+{
+    struct host_cpus cpus;
+
+    hostinfo_cpus(&cpus);
+    if (pthread_barrier_init(&p->rings_ready, NULL, p->shards_n + 1))
+        return -ENOMEM;
+    for (unsigned i = 0; i < p->shards_n; i++) {
+        struct shard_thread *t = &p->threads[i];
+
+        t->p = p;
+        t->cpu = cpus.cpu[i % cpus.count];
+        int err = pthread_create(&t->thread, NULL, shard_main, t);
+
+        if (err) {
+            fprintf(stderr, "sluice: cannot start thread %u: %s\n", i, strerror(err));
+            exit(EXIT_FATAL); /* the others wait at a barrier that will never fill */
+        }
+        t->started = true;
+    }
+    return 0;
+}
+
+static void threads_join(struct process *p)
+{
+    for (unsigned i = 0; i < p->shards_n; i++)
+        if (p->threads[i].started)
+            pthread_join(p->threads[i].thread, NULL);
+    pthread_barrier_destroy(&p->rings_ready);
+}
+
+static int shards_new(struct process *p)
+{
+    p->shards_n = p->cfg.shards ? p->cfg.shards : hostinfo_shards();
+    if (p->shards_n > SHARDS_MAX)
+        p->shards_n = SHARDS_MAX;
+    p->threads = calloc(p->shards_n, sizeof(*p->threads));
+    if (!p->threads || daemon_init(&p->daemon, &p->cfg, &p->me, p->log, p->shards_n))
+        return -ENOMEM;
+    for (unsigned i = 0; i < p->shards_n; i++) {
+        char name[16];
+        struct shard *s = &p->threads[i].shard;
+
+        if (shard_init(s, &p->daemon, i))
+            return -ENOMEM;
+        snprintf(name, sizeof(name), "shard-%u", i);
+        s->log = log_attach(p->log, name);
+        p->daemon.shard[i] = s;
+    }
+    if (control_init(&p->control, &p->daemon))
+        return -ENOMEM;
+    p->control.log = p->q;
+    p->daemon.control = &p->control;
+    return 0;
+}
+
+/* Runs until everything has ended; the exit status. */
+static int serve(struct process *p, bool created)
+{
+    char why[512] = "";
+    int err;
+    struct ring *ring = ring_open(p, true);
+
+    if (threads_start(p))
+        return EXIT_FATAL;
+    pthread_barrier_wait(&p->rings_ready);
+    if (!atomic_load(&p->ring_err)) {
+        p->control.now_ms = p->control.start_ms;
+        err = control_start(&p->control, ring, why, sizeof(why));
+        if (err)
+            atomic_store(&p->ring_err, err);
+    }
+    pthread_barrier_wait(&p->rings_ready);
+    if ((err = atomic_load(&p->ring_err))) {
+        threads_join(p);
+        if (why[0])
+            fprintf(stderr, "sluice: %s\n", why);
+        else
+            ring_refused(err, atomic_load(&p->ring_what));
+        return EXIT_FATAL;
+    }
+    signals_install();
+    say_ready(p, created);
+    warn_private(p);
+    while (!(err = control_turn(&p->control, true)))
+        ;
+    if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n)
+        threads_join(p); /* else a shard is stuck past its deadline: the exit ends it */
+    return err == -ECANCELED ? 0 : EXIT_FATAL;
+}
+
+static int run(struct process *p)
+{
+    char why[512];
+    bool created = false;
+    int status;
+
+    if (guard_acquire(p->cfg.data_dir, &p->guard_fd, why, sizeof(why))) {
+        fprintf(stderr, "sluice: %s\n", why);
+        return EXIT_FATAL;
+    }
+    if ((status = identity_load(p, &created)))
+        return status;
+    p->log = log_new(&p->cfg);
+    if (!p->log || log_start(p->log)) {
+        fprintf(stderr, "sluice: cannot start the log\n");
+        return EXIT_FATAL;
+    }
+    p->q = log_attach(p->log, "main");
+    host_prepare(p);
+    if (shards_new(p)) {
+        fprintf(stderr, "sluice: not enough memory for the tables: lower --max-conns, "
+                        "--max-circuits or --max-buffer-mb\n");
+        status = EXIT_FATAL;
+    } else if (doors_open(&p->doors, &p->cfg, p->shards_n, why, sizeof(why))) {
+        fprintf(stderr, "sluice: %s\n", why);
+        status = EXIT_FATAL;
+    } else {
+        status = serve(p, created);
+    }
+    log_stop(p->log);
+    return status;
+}
+
+int main(int argc, char **argv, char **envp)
+{
+    static struct process p;
+    int status;
+
+    the_process = &p;
+    signal(SIGPIPE, SIG_IGN);
+    status = config_load(&p.cfg, argc, argv, envp);
+    if (status)
+        return status < 0 ? 0 : status;
+    crypto_init();
+    if (p.cfg.check_only) {
+        config_free(&p.cfg);
+        return 0;
+    }
+    status = run(&p);
+    identity_wipe(&p.me);
+    return status;
+}
