@@ -84,7 +84,7 @@ bool wire_decode(struct bytes in, const pb_msgdesc_t *desc, void *msg)
 
 static void put(struct wcur *w, const pb_msgdesc_t *desc, const void *msg, unsigned flags)
 {
-    pb_ostream_t s = pb_ostream_from_buffer(w->p, w->bad ? 0 : w->n);
+    pb_ostream_t s = pb_ostream_from_buffer(w->p, w->n);
 
     if (w->bad || !pb_encode_ex(&s, desc, msg, flags))
         (void)wcur_room(w, SIZE_MAX); /* the first failure sticks */
