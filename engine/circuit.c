@@ -40,8 +40,7 @@ void circuit_post(struct circuit *c, unsigned to_side, uint32_t bits)
 
 static void uncount_peer(struct daemon *d, uint64_t key)
 {
-    quota_drop(d->quota, key);
-    if (quota_count(d->quota, key) == 0)
+    if (quota_drop(d->quota, key) == 0)
         atomic_fetch_sub_explicit(&d->peers_in_circuits, 1, memory_order_relaxed);
 }
 

@@ -70,17 +70,11 @@ static enum hop_status connect_check(struct stream *st, const struct peer_id *ta
     return shard_pool_high(s) ? HOP_RESOURCE_LIMIT_EXCEEDED : HOP_OK;
 }
 
-static void count_peer(struct daemon *d, uint64_t key)
-{
-    if (quota_count(d->quota, key) == 1)
-        atomic_fetch_add_explicit(&d->peers_in_circuits, 1, memory_order_relaxed);
-}
-
 /* All three counts or none. */
 static bool connect_count(struct circuit *c, const char **reason)
 {
     struct daemon *d = c->shard[0]->d;
-    uint32_t per_peer = d->cfg->circuits_per_peer_max;
+    uint32_t per_peer = d->cfg->circuits_per_peer_max, now[2];
 
     c->key_source =
         quota_key(d->quota, QUOTA_CIRCUIT_PEER, bytes_of(&c->source, sizeof(c->source)));
@@ -90,13 +84,13 @@ static bool connect_count(struct circuit *c, const char **reason)
     if (!quota_take(d->quota, d->key_circuits, d->cfg->circuits_max))
         return false;
     *reason = "circuits of the source";
-    if (!quota_take(d->quota, c->key_source, per_peer))
+    if (!quota_take_n(d->quota, c->key_source, per_peer, &now[0]))
         goto undo_total;
     *reason = "circuits of the target";
-    if (!quota_take(d->quota, c->key_target, per_peer))
+    if (!quota_take_n(d->quota, c->key_target, per_peer, &now[1]))
         goto undo_source;
-    count_peer(d, c->key_source);
-    count_peer(d, c->key_target);
+    atomic_fetch_add_explicit(&d->peers_in_circuits, (now[0] == 1) + (now[1] == 1),
+                              memory_order_relaxed);
     c->counted = true;
     return true;
 

@@ -182,10 +182,8 @@ void conn_on_recv(struct conn *c, const struct ring_cqe *cqe)
         }
         ring_buf_return(s->ring, cqe->bid);
     }
-    if (c->state == CONN_CLOSED) {
-        conn_release(c);
+    if (c->state == CONN_CLOSED)
         return;
-    }
     if (cqe->res == 0) { /* a half-close of the socket means nothing in libp2p (Q41): all is over */
         conn_close(c, "closed by peer");
     } else if (cqe->res == -ENOBUFS) {
@@ -206,18 +204,19 @@ static const char *conn_admit_peer(struct conn *c)
 {
     struct shard *s = c->shard;
     struct quota *q = s->d->quota;
+    uint32_t now;
 
     if (!acl_allows(s->d->cfg->acl, ACL_CONN, &c->peer, c->remote.ip)) {
         STAT_INC(&s->stats, conns_denied);
         return "denied by peer id";
     }
     c->key_peer = quota_key(q, QUOTA_CONN_PEER, bytes_of(&c->peer, sizeof(c->peer)));
-    if (!quota_take(q, c->key_peer, s->d->cfg->conns_per_peer_max)) {
+    if (!quota_take_n(q, c->key_peer, s->d->cfg->conns_per_peer_max, &now)) {
         STAT_INC(&s->stats, conns_refused_peer);
         return "connections per peer";
     }
     c->counted_peer = true;
-    if (quota_count(q, c->key_peer) == 1)
+    if (now == 1)
         atomic_fetch_add_explicit(&s->d->peers_connected, 1, memory_order_relaxed);
     return NULL;
 }
@@ -248,10 +247,9 @@ static void conn_uncount(struct conn *c)
         c->counted_ip = false;
     }
     if (c->counted_peer) {
-        quota_drop(q, c->key_peer);
         c->counted_peer = false;
         STAT_DEC(&s->stats, conns_secured);
-        if (quota_count(q, c->key_peer) == 0) {
+        if (quota_drop(q, c->key_peer) == 0) {
             atomic_fetch_sub_explicit(&s->d->peers_connected, 1, memory_order_relaxed);
             conn_log(c, EV_CONN_CLOSED, LOG_INFO, c->why);
         }
@@ -321,20 +319,31 @@ void conn_close(struct conn *c, const char *why)
         ring_shutdown(c->fd, SHUT_RDWR);
         ring_cancel_fd(s->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
     }
-    conn_release(c);
+    list_append(&s->closed, &c->turn_link); /* freed at the end of a turn: callers still hold it */
 }
 
-void conn_release(struct conn *c)
+static void conn_free(struct conn *c)
 {
     struct shard *s = c->shard;
 
-    if (c->state != CONN_CLOSED || c->ops || c->resv.gone_sent)
-        return;
     chunkq_clear(&c->tx, &s->chunks);
     ring_close(s->ring, c->fd);
     if (c->counted_conn)
         quota_drop(s->d->quota, s->d->key_conns);
     slab_free(&s->conns, c);
+}
+
+void conn_reap(struct shard *s)
+{
+    for (struct link *k = s->closed.first, *next; k; k = next) {
+        struct conn *c = CONTAINER_OF(k, struct conn, turn_link);
+
+        next = k->next;
+        if (c->ops || c->resv.gone_sent)
+            continue;
+        list_remove(&s->closed, k);
+        conn_free(c);
+    }
 }
 
 void conn_farewell(struct conn *c, uint32_t code, const char *why)
@@ -395,7 +404,6 @@ void conn_on_resv(struct conn *c)
         if (r->held)
             STAT_DEC(&s->stats, reservations);
         r->held = r->asked = r->used = r->gone_sent = false;
-        conn_release(c);
         return;
     }
     if (bits & RESV_EXPIRED && r->held) {

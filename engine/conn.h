@@ -97,7 +97,8 @@ void conn_accept(struct shard *s, int fd);
 void conn_close(struct conn *c, const char *why); /* at once; the object may outlive the call */
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
 void conn_farewell(struct conn *c, uint32_t code, const char *why);
-void conn_release(struct conn *c); /* frees it if nothing is in flight */
+/* End of turn: frees the closed ones of which nothing is in flight. */
+void conn_reap(struct shard *s);
 void conn_on_timer(struct conn *c);
 void conn_arm_recv(struct conn *c, bool empty_now);
 void conn_on_recv(struct conn *c, const struct ring_cqe *cqe);

@@ -148,10 +148,8 @@ void conn_on_send(struct conn *c, int32_t res)
     ASSERT(c->send_armed);
     c->send_armed = false;
     c->ops--;
-    if (c->state == CONN_CLOSED) {
-        conn_release(c);
+    if (c->state == CONN_CLOSED)
         return;
-    }
     if (res < 0 && res != -EINTR && res != -EAGAIN) {
         conn_close(c, "connection lost");
         return;

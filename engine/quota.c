@@ -181,7 +181,7 @@ static uint32_t *count_add(struct held h, uint64_t key)
     return &s->count[i];
 }
 
-bool quota_take(struct quota *q, uint64_t key, uint32_t max)
+bool quota_take_n(struct quota *q, uint64_t key, uint32_t max, uint32_t *now)
 {
     uint64_t *key_at;
     bool taken = false;
@@ -199,26 +199,36 @@ bool quota_take(struct quota *q, uint64_t key, uint32_t max)
     }
     if (count && (max == 0 || *count < max)) {
         ASSERT(*count < UINT32_MAX);
-        (*count)++;
+        *now = ++*count;
         taken = true;
     }
     sets_let_go(h);
     return taken;
 }
 
-void quota_drop(struct quota *q, uint64_t key)
+bool quota_take(struct quota *q, uint64_t key, uint32_t max)
+{
+    uint32_t now;
+
+    return quota_take_n(q, key, max, &now);
+}
+
+uint32_t quota_drop(struct quota *q, uint64_t key)
 {
     uint64_t *key_at;
+    uint32_t left;
     struct held h = sets_hold(q, key);
     uint32_t *count = count_find(h, key, &key_at);
 
     ASSERT(count != NULL);
     ASSERT(*count > 0);
-    if (--*count == 0) {
+    left = --*count;
+    if (left == 0) {
         *key_at = 0;
         atomic_fetch_sub_explicit(&q->live, 1, memory_order_relaxed);
     }
     sets_let_go(h);
+    return left;
 }
 
 uint32_t quota_count(const struct quota *q, uint64_t key)

@@ -34,7 +34,10 @@ uint64_t quota_key(const struct quota *q, enum quota_kind kind, struct bytes sub
 /* max 0 = no limit (still counted). false: at the limit, or the table's set is full (counted in
  * quota_overflows); nothing was taken. */
 MUST_USE bool quota_take(struct quota *q, uint64_t key, uint32_t max);
-void quota_drop(struct quota *q, uint64_t key); /* ASSERTs that something was taken */
+/* The same, and the count with it: who sees 1 is the first. */
+MUST_USE bool quota_take_n(struct quota *q, uint64_t key, uint32_t max, uint32_t *now);
+/* ASSERTs that something was taken; returns what is left: who sees 0 was the last. */
+uint32_t quota_drop(struct quota *q, uint64_t key);
 uint32_t quota_count(const struct quota *q, uint64_t key);
 uint64_t quota_overflows(const struct quota *q);
 size_t quota_live(const struct quota *q); /* keys with a count above 0, for the balance checks */

@@ -359,6 +359,7 @@ int shard_turn(struct shard *s, bool wait)
     shard_take_mail(s); /* what timers and our own legs posted */
     shard_flush(s);
     fwd_stage_flush(s);
+    conn_reap(s);
     shard_ring_bells(s);
     chunk_drain(&s->chunks);
     STAT_SET(&s->stats, chunk_bytes, chunk_bytes_used(&s->chunks));

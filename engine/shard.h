@@ -56,6 +56,7 @@ struct shard {
     uint8_t *join;        /* JOIN_BYTES: a kept head and its continuation, contiguous: handshakes */
     uint8_t *stream_join; /* STREAM_JOIN_BYTES: the same of a stream, in the clear */
     struct list dirty, dry, staged;
+    struct list closed; /* connections waiting for what is in flight */
     struct fwd_run run;
     struct listener listener[LISTENERS_MAX];
     unsigned listeners_n;
