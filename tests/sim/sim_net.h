@@ -1,0 +1,100 @@
+/* tests/sim/sim_net.h: one seeded network in memory, its clock and its faults, and the far ends of
+ * connections as a test scripts them. The near ends are file descriptors of ring_sim.c, which is
+ * the other body of engine/ring.h (design.md "One seam for simulation").
+ *
+ * One network at a time, one thread. Nothing sleeps: time stands still until sim_net_step finds
+ * that nobody has anything to do now, and then jumps to the next event. The same seed and the same
+ * calls give the same run.
+ *
+ *     struct sim_net *net = sim_net_new(seed, (struct sim_opts){ .short_send_pct = 30 });
+ *     … rings with ring_new, listeners with ring_listen_tcp, endpoints with sim_connect …
+ *     while (!done && sim_net_step(net))
+ *         … each ring's owner takes one turn, each endpoint looks at its bytes …
+ *     … free everything of the engine's …
+ *     cr_assert(sim_net_check(net) == NULL, "%s", sim_net_check(net)); */
+#ifndef SLUICE_TESTS_SIM_NET_H
+#define SLUICE_TESTS_SIM_NET_H
+
+#include "proto/maddr.h"
+
+/* Chances are per event and in percent; 0 everywhere is a fair network that is merely instant. */
+struct sim_opts {
+    unsigned short_send_pct;  /* a send takes a part although all would fit */
+    unsigned late_send_pct;   /* a send starts up to cqe_delay_ms_max later */
+    unsigned short_recv_pct;  /* a receive brings a part of what is there */
+    unsigned enobufs_pct;     /* a receive finds the group dry although it is not */
+    unsigned lost_more_pct;   /* a multishot ends with a completion that is otherwise good */
+    unsigned emfile_pct;      /* an accept fails with -EMFILE, which ends it */
+    unsigned cancel_data_pct; /* a cancelled receive ends with data, if there is any */
+    unsigned late_cqe_pct;    /* a completion is late; the order within one request stays */
+    unsigned cqe_delay_ms_max;
+    unsigned bell_delay_ms_max; /* a doorbell is late by up to this */
+    unsigned net_delay_ms_max;  /* bytes, FIN, RST and connects on their way; order stays */
+    unsigned vanish_ms;         /* until a vanished far end is noticed; 0: 75 000 */
+    unsigned socket_bytes;      /* unread and under way, per direction; 0: 65 536 */
+    unsigned fds_max;           /* 0: 4096 */
+    uint64_t start_ms;          /* 0: 1 000 000 */
+};
+
+/* What happened, so that a test can see that its faults did. */
+struct sim_counts {
+    uint64_t accepts, recvs, sends, bytes_in, bytes_out; /* the engine's */
+    uint64_t short_sends, waiting_sends, late_sends, short_recvs;
+    uint64_t enobufs_dry, enobufs_fault, lost_more, emfile;
+    uint64_t cancelled, cancel_first, cancel_data, late_cqes;
+    uint64_t bells, bells_merged, wakes;
+    uint64_t fins, resets;
+};
+
+struct sim_net;
+
+struct sim_net *sim_net_new(uint64_t seed, struct sim_opts o);
+/* Frees everything, whatever its state; rings must be free already. */
+void sim_net_free(struct sim_net *net);
+
+/* true: somebody may have something to do at sim_net_now_ms, which may be later than before. Give
+ * every ring's owner one turn and every script a look. false: nothing will ever happen again. */
+bool sim_net_step(struct sim_net *net);
+uint64_t sim_net_now_ms(const struct sim_net *net);
+/* Called with every new time, and at once: the place to move the engine's clock. */
+void sim_net_on_time(struct sim_net *net, void (*fn)(void *arg, uint64_t now_ms), void *arg);
+/* A script's own timer: no step jumps over `at_ms`. The earliest one stands; it is spent when
+ * reached. */
+void sim_net_alarm(struct sim_net *net, uint64_t at_ms);
+
+/* NULL when all is well. To be asked after the engine has freed everything but its rings: nothing
+ * in flight, no descriptor open, no buffer leased, and no rule broken on the way. Rules: one
+ * receive and one send at a time per socket, no operation on a closed or changed descriptor, the
+ * payload of a send unchanged until its completion, no socket closed under a request. */
+const char *sim_net_check(struct sim_net *net);
+/* The same, but only the rules: at any time. */
+const char *sim_net_broken(const struct sim_net *net);
+const struct sim_counts *sim_net_counts(const struct sim_net *net);
+unsigned sim_net_fds_open(const struct sim_net *net);
+/* Faults from now on, for a test that ends in fair weather. */
+void sim_net_set_opts(struct sim_net *net, struct sim_opts o);
+
+/* The network's own random numbers, for scripts. */
+uint64_t sim_below(struct sim_net *net, uint64_t n); /* 0..n-1; n > 0 */
+bool sim_chance(struct sim_net *net, unsigned pct);
+
+/* Far ends */
+
+/* An endpoint, or -ECONNREFUSED when nobody listens at `to`. Bytes may be sent at once. */
+int sim_connect(struct sim_net *net, const struct netaddr *to, const struct netaddr *from);
+/* The next connect goes to the idx-th open listener (in order of binding) of those that match; by
+ * default the seed chooses. This places a connection on a shard. */
+void sim_place_next(struct sim_net *net, unsigned idx);
+/* How many bytes sim_send takes now. */
+size_t sim_room(struct sim_net *net, int ep);
+/* Bytes taken, possibly 0; -EPIPE after sim_shut, -ECONNRESET when the engine reset. */
+long sim_send(struct sim_net *net, int ep, const void *p, size_t n);
+/* Bytes read; 0 at the end of the stream; -EAGAIN when there is nothing now; -ECONNRESET. */
+long sim_recv(struct sim_net *net, int ep, void *p, size_t n);
+void sim_shut(struct sim_net *net, int ep);   /* FIN; still reads */
+void sim_close(struct sim_net *net, int ep);  /* FIN; what still comes is answered with RST */
+void sim_reset(struct sim_net *net, int ep);  /* RST */
+void sim_vanish(struct sim_net *net, int ep); /* its host is gone: nothing moves any more */
+bool sim_accepted(const struct sim_net *net, int ep);
+
+#endif
