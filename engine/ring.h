@@ -120,15 +120,9 @@ void ring_close(struct ring *r, int fd);
 int ring_shutdown(int fd, int how);
 int ring_peername(int fd, struct netaddr *out);
 int ring_sockname(int fd, struct netaddr *out);
-enum {
-    RING_TCP_KEEP_IDLE_S = 30,
-    RING_TCP_KEEP_INTERVAL_S = 10,
-    RING_TCP_KEEP_COUNT = 3,
-    RING_TCP_USER_TIMEOUT_MS = 60 * 1000,
-    RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024, /* §8: 64-256 KiB */
-};
-/* TCP_NODELAY, keepalive, TCP_USER_TIMEOUT and NOTSENT_LOWAT as above (libp2p.md §2, presets.md
- * "vanished peer"). */
+enum { RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024 }; /* io_uring.md §8: 64-256 KiB */
+/* TCP_NODELAY, keepalive and TCP_USER_TIMEOUT as limits.h says (libp2p.md §2, presets.md "vanished
+ * peer"), and NOTSENT_LOWAT. */
 int ring_tune_tcp(int fd);
 
 #endif

@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/limits.h"
+
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
@@ -562,10 +564,10 @@ int ring_tune_tcp(int fd)
     } options[] = {
         { IPPROTO_TCP, TCP_NODELAY, 1 },
         { SOL_SOCKET, SO_KEEPALIVE, 1 },
-        { IPPROTO_TCP, TCP_KEEPIDLE, RING_TCP_KEEP_IDLE_S },
-        { IPPROTO_TCP, TCP_KEEPINTVL, RING_TCP_KEEP_INTERVAL_S },
-        { IPPROTO_TCP, TCP_KEEPCNT, RING_TCP_KEEP_COUNT },
-        { IPPROTO_TCP, TCP_USER_TIMEOUT, RING_TCP_USER_TIMEOUT_MS },
+        { IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S },
+        { IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S },
+        { IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT },
+        { IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS },
         { IPPROTO_TCP, TCP_NOTSENT_LOWAT, RING_TCP_NOTSENT_LOWAT_BYTES },
     };
 
