@@ -1,5 +1,6 @@
 #include "engine/datadir.h"
 
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,4 +59,24 @@ bool datadir_default(bool dusk, datadir_env *env, const void *ctx, char *dir, si
         return put(dir, cap, home, dusk ? "/.local/share/dusk-relay" : "/.local/share/sluice");
     *homeless = true;
     return put(dir, cap, dusk ? "." : "./var", "");
+}
+
+int datadir_make(const char *dir)
+{
+    char path[1024];
+    size_t n = strlen(dir);
+
+    if (n == 0 || n >= sizeof(path))
+        return -ENAMETOOLONG;
+    memcpy(path, dir, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        path[i] = '\0';
+        /* Parents as others make them; only the last one is private. */
+        if (mkdir(path, i == n ? 0700 : 0755) < 0 && errno != EEXIST && !is_dir(path))
+            return -errno;
+        path[i] = i == n ? '\0' : '/';
+    }
+    return is_dir(dir) ? 0 : -ENOTDIR;
 }

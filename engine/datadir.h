@@ -14,6 +14,8 @@ typedef const char *datadir_env(const void *ctx, const char *name);
  * dusk layout found no home, and its key is ./relay_keypair. */
 bool datadir_default(bool dusk, datadir_env *env, const void *ctx, char *dir, size_t cap,
                      bool *homeless);
+/* Makes it, with parents, for its owner alone: it holds a private key. 0 or -errno. */
+int datadir_make(const char *dir);
 /* The socket's name in it. */
 #define DATADIR_SOCKET "admin.sock"
 
