@@ -1,0 +1,22 @@
+/* engine/guard.h: one daemon per data directory and per port. SO_REUSEPORT would let a second one
+ * take every other connection without a word (design.md "Commands people type"). */
+#ifndef SLUICE_ENGINE_GUARD_H
+#define SLUICE_ENGINE_GUARD_H
+
+#include "proto/maddr.h"
+
+/* Makes the data directory and locks it until the process ends or guard_release. 0; else -errno and
+ * one line in `why` that names the directory, the flag and who holds it. */
+MUST_USE int guard_acquire(const char *data_dir, int *fd, char *why, size_t cap);
+void guard_release(int fd);
+
+/* Who listens at this TCP port: "sluice, process 123"; empty when that cannot be told (another
+ * user's process). For the line that says why a door could not be opened. */
+void guard_port_holder(uint16_t port, char *out, size_t cap);
+
+/* Binds the address alone, without SO_REUSEPORT, and lets it go again. 0; else -errno and one line
+ * naming port, flag and holder. A port of 0 is free by definition. */
+MUST_USE int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why,
+                         size_t cap);
+
+#endif
