@@ -117,7 +117,7 @@ struct config {
     uint16_t turn_tcp_port;                 /* 0: the port of `turn` */
 
     /* What the operator should read once at start, at level warn: doors that are not built yet,
-     * private announced addresses, ignored values of a preset's environment. */
+     * ignored values of a preset's environment. */
     char note[CONFIG_NOTES_MAX][CONFIG_NOTE_MAX];
     unsigned notes_n;
 };

@@ -190,7 +190,6 @@ static bool finish_acl(struct draft *d)
 static void finish_notes(struct draft *d)
 {
     struct config *c = d->c;
-    char text[MADDR_TEXT_MAX];
 
     if (c->dig_on)
         draft_note(
@@ -202,12 +201,6 @@ static void finish_notes(struct draft *d)
             c->turn.addr.port);
     if (rank_of(d, "advertise-on-dht") > SRC_PRESET && c->advertise_on_dht)
         draft_note(d, "--advertise-on-dht: the DHT is not built yet");
-    for (unsigned i = 0; i < c->announce_n; i++)
-        if (!maddr_is_public(maddr_bytes(&c->announce[i])) &&
-            maddr_text(maddr_bytes(&c->announce[i]), text, sizeof(text)))
-            draft_note(d,
-                       "announced address %s is private: only peers in the same network reach it",
-                       text);
 }
 
 /* Two listeners of one port: the IPv6 wildcard must then leave IPv4 to the other. */

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "engine/json.h"
+#include "engine/ops.h"
 
 const struct event_shape event_shapes[EV_COUNT] = {
     [EV_TEXT] = { .code = "text" },
@@ -250,4 +251,22 @@ size_t log_format(const struct config *c, const struct event_rec *e, char *out, 
 unsigned log_stats_lines(const struct config *c)
 {
     return c->log_format == LOG_TEXT && c->preset == PRESET_DESCORD ? LOG_STATS_LINES : 1;
+}
+
+/* Relayed are the payload bytes of circuits, both ways (descord.md §5). */
+void log_stats(struct logq *q, const struct ops_status *st)
+{
+    struct event_rec e = {
+        .kind = EV_STATS,
+        .level = LOG_INFO,
+        .a = st->uptime_ms / 1000,
+        .b = st->peers_connected,
+        .c = st->peers_reserved,
+        .d = st->peers_in_circuits,
+        .e = STAT_GET(&st->sum, circuits),
+        .f = STAT_GET(&st->sum, bytes_src_to_dst) + STAT_GET(&st->sum, bytes_dst_to_src),
+    };
+
+    for (e.status = 0; e.status < log_stats_lines(st->config); e.status++)
+        log_event(q, &e);
 }
