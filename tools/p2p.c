@@ -550,7 +550,7 @@ void p2p_fini(struct p2p *c)
 
 short p2p_events(const struct p2p *c)
 {
-    return (short)(POLLIN | (c->out.n || c->state == P2P_CONNECTING ? POLLOUT : 0));
+    return (short)(POLLIN | (c->out.n ? POLLOUT : 0));
 }
 
 static void flush(struct p2p *c)
@@ -570,16 +570,6 @@ static void flush(struct p2p *c)
 
 void p2p_on_poll(struct p2p *c, short revents)
 {
-    if (c->state == P2P_CONNECTING && revents) {
-        int err = 0;
-        socklen_t n = sizeof(err);
-
-        if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) || err) {
-            p2p_close(c, strerror(err));
-            return;
-        }
-        c->state = P2P_SECURITY;
-    }
     if (revents & (POLLIN | POLLHUP | POLLERR)) {
         ssize_t n = recv(c->fd, queue_room(&c->in, READ_MAX), READ_MAX, 0);
 
@@ -592,6 +582,6 @@ void p2p_on_poll(struct p2p *c, short revents)
             p2p_close(c, strerror(errno));
         }
     }
-    if (c->state > P2P_CONNECTING && c->state < P2P_CLOSED)
+    if (c->state < P2P_CLOSED)
         flush(c);
 }

@@ -70,7 +70,7 @@ struct p2p_app {
     void (*on_gone)(struct p2p_stream *s, bool reset); /* frees what the tool hung on it */
 };
 
-enum p2p_state { P2P_CONNECTING, P2P_SECURITY, P2P_NOISE, P2P_MUXER, P2P_UP, P2P_CLOSED };
+enum p2p_state { P2P_SECURITY, P2P_NOISE, P2P_MUXER, P2P_UP, P2P_CLOSED };
 
 struct p2p {
     struct p2p_env *env;
@@ -89,7 +89,7 @@ struct p2p {
     struct p2p_stream stream[P2P_STREAMS];
 };
 
-/* Takes a connected or connecting non-blocking socket. */
+/* Takes a connected, non-blocking socket. */
 void p2p_init(struct p2p *c, struct p2p_env *env, const struct p2p_app *app, int fd);
 void p2p_fini(struct p2p *c);
 short p2p_events(const struct p2p *c); /* for poll */

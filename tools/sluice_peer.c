@@ -204,6 +204,16 @@ static void dial_ended(const struct circuit *k, bool reset, const uint8_t in[32]
     finish(0);
 }
 
+static const char *match_text(const struct circuit *k, const uint8_t in[32], const uint8_t out[32])
+{
+    if (k->in_n == k->out_n && !memcmp(in, out, 32))
+        return "yes";
+    if (k->in_n == 0 || k->out_n == 0)
+        return "one-way";
+    /* One side received the digest of what it had sent. */
+    return k->in_n == 32 && !memcmp(k->first_in, out, 32) ? "digest" : "no";
+}
+
 static void circuit_end(struct p2p_stream *s, bool reset)
 {
     struct circuit *k = s->arg;
@@ -217,8 +227,8 @@ static void circuit_end(struct p2p_stream *s, bool reset)
     snprintf(seconds, sizeof(seconds), "%.3f", (double)(now_ms() - k->start_ms) / 1000);
     say(reset ? "circuit-reset" : "circuit-closed", "peer", peer, "sent", number(a, k->out_n),
         "sent-sha256", out_text, "received", number(b, k->in_n), "received-sha256", in_text,
-        "match", k->in_n == k->out_n && !memcmp(in, out, 32) ? "yes" : "no", "seconds", seconds,
-        "addresses-seen", number(c, run.addresses_seen), NULL);
+        "match", match_text(k, in, out), "seconds", seconds, "addresses-seen",
+        number(c, run.addresses_seen), NULL);
     if (k->dialer)
         dial_ended(k, reset, in, out);
     else if (++run.circuits_ended == opt.circuits_max)
@@ -458,28 +468,50 @@ static void loop(void)
         failed("%s", conn.why);
 }
 
-/* A socket on its way to one of the relay's addresses; the loop sees it arrive or fail. */
+/* Connected to one address, or -1 with errno set. */
+static int dial_one(const struct addrinfo *at, const struct addrinfo *from, int wait_ms)
+{
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct pollfd p = { .fd = fd, .events = POLLOUT };
+    socklen_t n = sizeof(int);
+    int one = 1, err = 0;
+
+    if (fd >= 0 && !setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) &&
+        !(from && bind(fd, from->ai_addr, from->ai_addrlen)) &&
+        !(connect(fd, at->ai_addr, at->ai_addrlen) && errno != EINPROGRESS)) {
+        if (poll(&p, 1, wait_ms) != 1)
+            err = ETIMEDOUT;
+        else if (!getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) && !err)
+            return fd;
+        errno = err;
+    }
+    err = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = err;
+    return -1;
+}
+
+/* Tries what the name resolves to, one after the other, within the deadline. */
 static int dial_socket(void)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *from = NULL;
-    int err = getaddrinfo(opt.host, opt.port, &hints, &list);
-    int fd = -1, one = 1;
+    int err = 0, fd = -1;
 
-    if (err) {
+    if (opt.bind) {
+        hints.ai_flags = AI_NUMERICHOST;
+        err = getaddrinfo(opt.bind, NULL, &hints, &from);
+        hints.ai_family = err ? AF_UNSPEC : from->ai_family;
+        hints.ai_flags = 0;
+    }
+    if (err || (err = getaddrinfo(opt.host, opt.port, &hints, &list))) {
         failed("%s: %s", opt.host, gai_strerror(err));
         return -1;
     }
-    hints.ai_family = list->ai_family;
-    hints.ai_flags = AI_NUMERICHOST;
-    if (opt.bind && getaddrinfo(opt.bind, NULL, &hints, &from)) {
-        failed("--bind %s: not of the family of %s", opt.bind, opt.host);
-    } else {
-        fd = socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) ||
-            (from && bind(fd, from->ai_addr, from->ai_addrlen)) ||
-            (connect(fd, list->ai_addr, list->ai_addrlen) && errno != EINPROGRESS))
-            failed("%s port %s: %s", opt.host, opt.port, strerror(errno));
-    }
+    for (struct addrinfo *at = list; at && fd < 0 && now_ms() < run.deadline_ms; at = at->ai_next)
+        fd = dial_one(at, from, (int)min_u64(run.deadline_ms - now_ms(), 5000));
+    if (fd < 0)
+        failed("cannot connect to %s port %s: %s", opt.host, opt.port, strerror(errno));
     if (from)
         freeaddrinfo(from);
     freeaddrinfo(list);
