@@ -2,9 +2,8 @@
 
 import struct
 
-from rawp2p import Closed, Reset
-from wire import (CONNECT, HOP, IDENTIFY, OK, PING, STATUS, STOP, HopMessage, Identify, StopMessage,
-                  WireError, hop_connect, hop_reserve, lp, pb, stop_status)
+from wire import (HOP, IDENTIFY, OK, STATUS, STOP, HopMessage, StopMessage, WireError, hop_connect,
+                  hop_reserve, stop_status)
 
 
 def hop_request(session, message, timeout=15, style='window'):
@@ -95,7 +94,3 @@ def ping(stream, payload=None, timeout=5):
     payload = payload or struct.pack('>Q', id(stream)) * 4
     stream.send(payload)
     return stream.recv(len(payload), timeout) == payload
-
-
-__all__ = ['CONNECT', 'Closed', 'Identify', 'PING', 'Reset', 'accept_stop', 'auto_stop', 'dial',
-           'get_identify', 'hop_request', 'join', 'lp', 'pb', 'ping', 'reserve', 'serve_stop']

@@ -1,5 +1,5 @@
-"""An independent libp2p client with full control over its bytes: TCP, multistream-select, Noise XX as
-initiator, yamux as dialer. It keeps every rule by default, and has a way to break each one.
+"""An independent libp2p client with full control over its bytes: TCP, multistream-select, Noise XX
+as initiator, yamux as dialer. It keeps every rule by default, and has a way to break each one.
 
 One reactor thread reads for all sessions, so that pongs and window updates leave while a test waits
 for something else; a session's condition variable guards everything of that session."""
@@ -13,7 +13,8 @@ import threading
 import time
 
 import noise
-from wire import IDENTIFY, MSS, NOISE, YAMUX, Key, WireError, identify, lp, mss, read_uv
+from transport import Closed, Secured, Tcp, read_mss, secure
+from wire import IDENTIFY, MSS, YAMUX, Key, WireError, identify, lp, mss, read_uv
 
 DATA, WINDOW, PING, GOAWAY = 0, 1, 2, 3
 SYN, ACK, FIN, RST = 1, 2, 4, 8
@@ -22,112 +23,12 @@ HEADER = struct.Struct('>BBHII')
 OUT_MAX = 1 << 20  # bytes queued for the socket before a writer waits
 
 
-class Closed(Exception):
-    """The connection or stream ended while something was expected from it."""
-
-
 class Reset(Closed):
     """The stream was reset."""
 
 
 class NotAvailable(Exception):
     """The relay answered `na`."""
-
-
-class Tcp:
-    """A connection before Noise: blocking, byte by byte if wanted."""
-
-    def __init__(self, address, timeout=10, sock=None):
-        self.sock = sock or socket.create_connection(address, timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.settimeout(timeout)
-        self.buf = b''
-
-    @property
-    def local(self):
-        return self.sock.getsockname()[:2]
-
-    def send(self, data):
-        self.sock.sendall(data)
-
-    def send_slowly(self, data, step=1, pause=0.0):
-        for at in range(0, len(data), step):
-            self.sock.sendall(data[at:at + step])
-            time.sleep(pause)
-
-    def recv(self, n):
-        while len(self.buf) < n:
-            more = self.sock.recv(65536)
-            if not more:
-                raise Closed('end after %d of %d bytes' % (len(self.buf), n))
-            self.buf += more
-        out, self.buf = self.buf[:n], self.buf[n:]
-        return out
-
-    def closed_within(self, seconds):
-        """Seconds until the peer hung up, or None; what it sent before is thrown away."""
-        started = time.monotonic()
-        while True:
-            left = started + seconds - time.monotonic()
-            if left <= 0:
-                return None
-            self.sock.settimeout(left)
-            try:
-                if not self.sock.recv(65536):
-                    return time.monotonic() - started
-            except socket.timeout:
-                return None
-            except OSError:
-                return time.monotonic() - started
-
-    def close(self):
-        self.sock.close()
-
-
-def read_mss(source):
-    """One multistream frame's text, without its newline, from anything with recv(n)."""
-    size = 0
-    for shift in range(0, 21, 7):
-        byte = source.recv(1)[0]
-        size |= (byte & 0x7f) << shift
-        if byte < 0x80:
-            break
-    body = source.recv(size)
-    if not body.endswith(b'\n'):
-        raise WireError('multistream frame without newline: %r' % body)
-    return body[:-1].decode()
-
-
-class Secured:
-    """Noise done, muxer not yet: a byte stream in Noise frames."""
-
-    def __init__(self, tcp, handshake):
-        self.tcp, self.noise, self.plain = tcp, handshake, b''
-
-    def send(self, data):
-        self.tcp.send(self.noise.seal(data))
-
-    def recv(self, n):
-        while len(self.plain) < n:
-            size = struct.unpack('>H', self.tcp.recv(2))[0]
-            self.plain += self.noise.rx.open(self.tcp.recv(size))
-        out, self.plain = self.plain[:n], self.plain[n:]
-        return out
-
-
-def secure(tcp, key, muxers=(), hello=True, **msg3):
-    """Negotiates /noise and runs the handshake."""
-    initiator = noise.Initiator(key)
-    if hello:
-        tcp.send(mss(MSS, NOISE))
-    for want in (MSS, NOISE):
-        got = read_mss(tcp)
-        if got != want:
-            raise WireError('%r for %r' % (got, want))
-    tcp.send(noise.frame(initiator.msg1()))
-    initiator.read2(tcp.recv(struct.unpack('>H', tcp.recv(2))[0]))
-    tcp.send(noise.frame(initiator.msg3(muxers, **msg3)))
-    return Secured(tcp, initiator)
 
 
 def muxed(secured):
@@ -211,7 +112,7 @@ class Stream:
         self.session, self.sid, self.inbound = session, sid, inbound
         self.inbuf = bytearray()
         self.credit = CREDIT          # what we may send
-        self.granted = 0              # consumed and not yet returned
+        self.received = 0             # and not returned as credit yet
         self.auto_window = session.auto_window
         self.acked = self.eof = self.rst = self.fin_sent = False
         self.syn_due = False          # SYN rides on the first Data
@@ -223,25 +124,26 @@ class Stream:
     # -- called with the session's lock held, by the reactor
     def _data(self, body):
         self.rx_bytes += len(body)
+        self._return_credit(len(body))
         if self.sink:
             self.sink(body)
-            self._consumed(len(body))
         else:
             self.inbuf += body
             if self.hook:
                 self.hook(self)
 
-    def _consumed(self, n):
-        self.granted += n
-        if self.auto_window and self.granted >= CREDIT // 2 and not self.rst:
-            grant, self.granted = self.granted, 0
+    def _return_credit(self, n):
+        """As it arrives, whoever reads it when: a test that wants a peer that takes nothing turns
+        auto_window off."""
+        self.received += n
+        if self.auto_window and self.received >= CREDIT // 2 and not self.rst:
+            grant, self.received = self.received, 0
             self.session.frame(WINDOW, 0, self.sid, grant)
 
     def take(self, n):
         """n buffered bytes; the lock is held."""
         out = bytes(self.inbuf[:n])
         del self.inbuf[:n]
-        self._consumed(len(out))
         return out
 
     def take_message(self):
