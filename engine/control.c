@@ -150,7 +150,8 @@ static void control_due(struct control *c)
     control_expire(c);
     if (c->now_ms >= c->tick_at_ms) {
         c->tick_at_ms = c->now_ms + TICK_MS;
-        opsdoor_tick(c->door, c->now_ms);
+        if (c->door)
+            opsdoor_tick(c->door, c->now_ms);
     }
     if (c->now_ms >= c->stats_at_ms) {
         struct ops_status st;

@@ -7,6 +7,7 @@
 #include "engine/clock.h"
 #include "engine/control.h"
 #include "engine/mem.h"
+#include "engine/rng.h"
 
 static int shard_memory(struct shard *s)
 {
@@ -29,6 +30,7 @@ static int shard_memory(struct shard *s)
     s->chunk_high = chunk_bytes_max(&s->chunks) / 4 * 3;
     s->table.bucket = mem_reserve(buckets, sizeof(*s->table.bucket), &err);
     s->table.mask = buckets - 1;
+    rng_bytes(s->table.key, sizeof(s->table.key)); /* stream ids are the peer's to choose */
     s->scratch = mem_reserve(SCRATCH_BYTES, 1, &err);
     s->join = mem_reserve(JOIN_BYTES, 1, &err);
     s->stream_join = mem_reserve(STREAM_JOIN_BYTES, 1, &err);
@@ -181,7 +183,7 @@ static void shard_on_timer(struct shard *s, struct timer *t)
             listener_arm(s, (unsigned)(l - s->listener));
         break;
     default:
-        ASSERT(!"a timer of no kind");
+        ASSERT(false); /* a timer of no kind */
     }
 }
 
@@ -246,7 +248,7 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
         shard_on_order(s);
         break;
     default:
-        ASSERT(!"mail of no kind");
+        ASSERT(false); /* mail of no kind */
     }
 }
 
