@@ -50,8 +50,8 @@ static enum hop_status connect_check(struct stream *st, const struct peer_id *ta
     struct bytes who = bytes_of(&c->peer, sizeof(c->peer)), ip = bytes_of(c->remote.ip, 16);
 
     *reason = "access list";
-    if (!acl_allows(cfg->acl, ACL_CONNECT_SRC, &c->peer, c->remote.ip) ||
-        !acl_allows(cfg->acl, ACL_CONNECT_DST, target, NULL))
+    if (!acl_allows(daemon_acl(s->d), ACL_CONNECT_SRC, &c->peer, c->remote.ip) ||
+        !acl_allows(daemon_acl(s->d), ACL_CONNECT_DST, target, NULL))
         return HOP_PERMISSION_DENIED;
     *reason = "target is the relay";
     if (peer_id_eq(target, &s->d->me.id))

@@ -30,7 +30,7 @@ static const char *conn_admit_address(struct conn *c)
     subnet_of(c->remote.ip, subnet);
     c->key_ip = quota_key(q, QUOTA_CONN_IP, bytes_of(c->remote.ip, 16));
     c->key_subnet = quota_key(q, QUOTA_CONN_SUBNET, bytes_of(subnet, 16));
-    if (!acl_allows(cfg->acl, ACL_CONN, NULL, c->remote.ip)) {
+    if (!acl_allows(daemon_acl(s->d), ACL_CONN, NULL, c->remote.ip)) {
         STAT_INC(&s->stats, conns_denied);
         return "denied by address";
     }
@@ -206,7 +206,7 @@ static const char *conn_admit_peer(struct conn *c)
     struct quota *q = s->d->quota;
     uint32_t now;
 
-    if (!acl_allows(s->d->cfg->acl, ACL_CONN, &c->peer, c->remote.ip)) {
+    if (!acl_allows(daemon_acl(s->d), ACL_CONN, &c->peer, c->remote.ip)) {
         STAT_INC(&s->stats, conns_denied);
         return "denied by peer id";
     }

@@ -5,6 +5,7 @@
 
 #include "engine/clock.h"
 #include "engine/mem.h"
+#include "engine/reload.h"
 #include "engine/rng.h"
 #include "engine/shard.h"
 
@@ -136,8 +137,8 @@ static void control_signals(struct control *c)
     }
     if (hangs != c->hangs_seen) {
         c->hangs_seen = hangs;
-        if (c->reload && c->reload(c, why, sizeof(why)))
-            log_text(c->log, LOG_ERROR, "reload refused, nothing changed: %s", why);
+        if (c->reload && reload_start(c->reload, why, sizeof(why)))
+            log_text(c->log, LOG_WARN, "reload not started: %s", why);
     }
 }
 
@@ -200,6 +201,8 @@ int control_turn(struct control *c, bool wait)
         control_on_mail(c, n);
     }
     control_signals(c);
+    if (c->reload)
+        reload_apply(c->reload);
     control_due(c);
     if (!c->stopping)
         return 0;

@@ -12,6 +12,8 @@
 
 enum control_mail { CONTROL_MAIL_RESV = 1, CONTROL_MAIL_SNAP };
 
+struct reload;
+
 struct listing {
     bool used, cancelled, out; /* out: the page is with a shard */
     uint32_t owner_id;
@@ -40,7 +42,7 @@ struct control {
     _Atomic unsigned shards_done;  /* shard threads that have ended */
     _Atomic unsigned terms, hangs; /* signals so far: set by handlers */
     unsigned terms_seen, hangs_seen;
-    int (*reload)(struct control *c, char *why, size_t cap); /* NULL: nothing to reload */
+    struct reload *reload; /* NULL: nothing to reload (the simulation) */
 };
 
 MUST_USE int control_init(struct control *c, struct daemon *d);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "engine/control.h"
+#include "engine/reload.h"
 #include "engine/shard.h"
 
 static void sum_stats(struct stats *sum, const struct stats *one)
@@ -127,9 +128,9 @@ static int ops_reload(void *ctx, char *why, size_t cap)
     struct control *c = ctx;
 
     if (c->reload)
-        return c->reload(c, why, cap);
-    snprintf(why, cap, "no configuration file was given");
-    return -ENOENT;
+        return reload_start(c->reload, why, cap);
+    snprintf(why, cap, "nothing to reload");
+    return -ENOTSUP;
 }
 
 void control_ops_init(struct control *c)

@@ -27,6 +27,7 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
 
     memset(d, 0, sizeof(*d));
     d->cfg = cfg;
+    atomic_store_explicit(&d->acl, cfg->acl, memory_order_relaxed);
     d->me = *me;
     d->log = log;
     d->shards_n = shards_n;

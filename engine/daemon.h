@@ -26,6 +26,7 @@ struct daemon {
     unsigned shards_n;
     struct control *control;
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
+    _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;
     _Atomic uint32_t peers_connected, peers_in_circuits; /* distinct */
     _Atomic uint64_t circuit_ids;
@@ -33,6 +34,11 @@ struct daemon {
     struct maddr announce_p2p[CONFIG_ANNOUNCE_MAX]; /* with /p2p/<relay> */
     unsigned announce_n;
 };
+
+static inline const struct acl *daemon_acl(const struct daemon *d)
+{
+    return atomic_load_explicit(&d->acl, memory_order_acquire);
+}
 
 /* Tables, keys and addresses; not the shards. 0 or -errno. The identity is copied. */
 MUST_USE int daemon_init(struct daemon *d, const struct config *cfg, const struct identity *me,

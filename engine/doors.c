@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/ring.h"
 
@@ -22,22 +23,10 @@ static bool is_any(const struct netaddr *a)
     return memcmp(a->ip, any4, 16) == 0 || memcmp(a->ip, any6, 16) == 0;
 }
 
-/* One socket, alone: tells a second instance from us, and whether the host has this family. */
-static int probe(const struct netaddr *at)
-{
-    struct netaddr bound;
-    int fd = ring_listen_tcp(at, false, false, 1, &bound);
-
-    if (fd < 0)
-        return fd;
-    ring_close(NULL, fd);
-    return 0;
-}
-
-static int open_group(struct doors *d, unsigned i, struct netaddr at, unsigned shards)
+static int open_group(struct doors *d, unsigned i, struct netaddr at, bool v6only, unsigned shards)
 {
     for (unsigned s = 0; s < shards; s++) {
-        int fd = ring_listen_tcp(&at, false, true, LISTEN_BACKLOG, &d->bound[i]);
+        int fd = ring_listen_tcp(&at, v6only, true, LISTEN_BACKLOG, &d->bound[i]);
 
         if (fd < 0)
             return fd;
@@ -63,21 +52,18 @@ int doors_open(struct doors *d, const struct config *cfg, unsigned shards, char 
             d->fd[s][i] = -1;
     for (unsigned i = 0; i < cfg->p2p_n; i++) {
         struct netaddr at = cfg->p2p[i].addr;
-        int err = probe(&at);
+        bool v6only = config_v6only(cfg, i);
+        int err = guard_probe(&at, v6only, "--listen-p2p", why, cap);
 
         if (no_ipv6(err) && !cfg->p2p[i].named) { /* the user named nothing: IPv4 alone will do */
             memcpy(at.ip, any4, sizeof(at.ip));
-            err = probe(&at);
+            err = guard_probe(&at, v6only, "--listen-p2p", why, cap);
         }
-        if (!err)
-            err = open_group(d, i, at, shards);
-        if (err) {
+        if (!err && (err = open_group(d, i, at, v6only, shards))) {
             netaddr_text(&at, text);
-            snprintf(why, cap, "--listen-p2p: cannot listen on %s (TCP): %s%s", text,
-                     strerror(-err),
-                     err == -EADDRINUSE ? "; another process holds the port: stop it, or choose "
-                                          "another with --listen-p2p HOST:PORT"
-                                        : "");
+            snprintf(why, cap, "--listen-p2p: cannot listen on %s (TCP): %s", text, strerror(-err));
+        }
+        if (err) {
             doors_close(d, shards);
             return err;
         }

@@ -13,6 +13,7 @@
 #include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/identity_file.h"
+#include "engine/reload.h"
 #include "engine/shard.h"
 #include "proto/crypto.h"
 
@@ -139,12 +140,17 @@ static int identity_load(struct process *p, bool *created)
         fprintf(stderr, "sluice: %s\n", why);
         return EXIT_FATAL;
     }
+    if (why[0])
+        fprintf(stderr, "sluice: %s\n", why);
     return 0;
 }
 
 static void host_prepare(struct process *p)
 {
     uint64_t nofile = 0, rmem = hostinfo_rmem_max();
+
+    for (unsigned i = 0; i < p->cfg.notes_n; i++)
+        log_text(p->q, LOG_WARN, "%s", p->cfg.note[i]);
 
     if (hostinfo_raise_nofile(&nofile) || hostinfo_grow_fds(nofile < 1048576 ? nofile : 1048576))
         log_text(p->q, LOG_WARN, "cannot raise the limit of open files");
@@ -315,7 +321,7 @@ static int serve(struct process *p, bool created)
     return err == -ECANCELED ? 0 : EXIT_FATAL;
 }
 
-static int run(struct process *p)
+static int run(struct process *p, int argc, char **argv, char **envp)
 {
     char why[512];
     bool created = false;
@@ -342,7 +348,9 @@ static int run(struct process *p)
         fprintf(stderr, "sluice: %s\n", why);
         status = EXIT_FATAL;
     } else {
+        p->control.reload = reload_new(&p->control, &p->cfg, argc, argv, envp);
         status = serve(p, created);
+        reload_free(p->control.reload);
     }
     log_stop(p->log);
     return status;
@@ -363,7 +371,7 @@ int main(int argc, char **argv, char **envp)
         config_free(&p.cfg);
         return 0;
     }
-    status = run(&p);
+    status = run(&p, argc, argv, envp);
     identity_wipe(&p.me);
     return status;
 }

@@ -126,7 +126,7 @@ static void hop_reserve(struct stream *st)
     struct shard *s = c->shard;
 
     /* 200, not 202: rust takes 202 for a protocol violation (Q4). */
-    if (!acl_allows(s->d->cfg->acl, ACL_RESERVE, &c->peer, c->remote.ip)) {
+    if (!acl_allows(daemon_acl(s->d), ACL_RESERVE, &c->peer, c->remote.ip)) {
         STAT_INC(&s->stats, reserve_status_200);
         reserve_denied(c, HOP_RESERVATION_REFUSED, "access list");
         svc_hop_status(st, HOP_RESERVATION_REFUSED);

@@ -1,0 +1,169 @@
+#include "engine/reload.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RELOAD_IDLE, RELOAD_READING, RELOAD_READ, RELOAD_REFUSED };
+enum { RELOAD_PAUSE_MS = 1000 }; /* far longer than a turn: nobody looks at a retired list then */
+
+struct reload {
+    struct control *control;
+    const struct config *running;
+    int argc;
+    char **argv, **envp;
+    _Atomic int state;
+    bool thread_started;
+    pthread_t thread;
+    uint64_t applied_ms;
+    struct config *next, *current, *retired; /* current: whose acl is in use; NULL: running's */
+};
+
+struct reload *reload_new(struct control *c, const struct config *running, int argc, char **argv,
+                          char **envp)
+{
+    struct reload *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return NULL;
+    r->control = c;
+    r->running = running;
+    r->argc = argc;
+    r->argv = argv;
+    r->envp = envp;
+    return r;
+}
+
+static void config_drop(struct config *c)
+{
+    if (c)
+        config_free(c);
+    free(c);
+}
+
+void reload_free(struct reload *r)
+{
+    if (!r)
+        return;
+    if (r->thread_started)
+        pthread_join(r->thread, NULL);
+    config_drop(r->next);
+    config_drop(r->current);
+    config_drop(r->retired);
+    free(r);
+}
+
+static void *reload_main(void *arg)
+{
+    struct reload *r = arg;
+    int refused = config_load(r->next, r->argc, r->argv, r->envp); /* its line is on stderr */
+
+    atomic_store_explicit(&r->state, refused ? RELOAD_REFUSED : RELOAD_READ, memory_order_release);
+    ring_wake(r->control->ring);
+    return NULL;
+}
+
+int reload_start(struct reload *r, char *why, size_t cap)
+{
+    if (atomic_load_explicit(&r->state, memory_order_acquire) != RELOAD_IDLE ||
+        r->control->now_ms < r->applied_ms + RELOAD_PAUSE_MS) {
+        snprintf(why, cap, "a reload is under way, or one ended a moment ago");
+        return -EBUSY;
+    }
+    config_drop(r->retired);
+    r->retired = NULL;
+    r->next = calloc(1, sizeof(*r->next));
+    if (!r->next) {
+        snprintf(why, cap, "not enough memory");
+        return -ENOMEM;
+    }
+    atomic_store_explicit(&r->state, RELOAD_READING, memory_order_relaxed);
+    int err = pthread_create(&r->thread, NULL, reload_main, r);
+
+    if (err) {
+        free(r->next);
+        r->next = NULL;
+        atomic_store_explicit(&r->state, RELOAD_IDLE, memory_order_relaxed);
+        snprintf(why, cap, "no thread: %s", strerror(err));
+        return -err;
+    }
+    r->thread_started = true;
+    return 0;
+}
+
+struct dump {
+    char *text;
+    size_t n, cap;
+};
+
+static void dump_line(void *arg, const char *text)
+{
+    struct dump *d = arg;
+    size_t n = strlen(text);
+
+    if (d->n + n + 1 >= d->cap)
+        return;
+    memcpy(d->text + d->n, text, n);
+    d->n += n;
+    d->text[d->n++] = '\n';
+    d->text[d->n] = 0;
+}
+
+static bool applies_now(const char *line)
+{
+    static const char *const names[] = { "log-level ", "allow ", "deny " };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strncmp(line, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Names each setting that differs and needs a restart: the two dumps, line by line. */
+static void say_pending(struct reload *r)
+{
+    enum { DUMP_BYTES = 65536 };
+    struct dump a = { malloc(DUMP_BYTES), 0, DUMP_BYTES },
+                b = { malloc(DUMP_BYTES), 0, DUMP_BYTES };
+    char *save = NULL;
+
+    if (a.text && b.text) {
+        a.text[0] = b.text[0] = 0;
+        config_dump(r->running, dump_line, &a);
+        config_dump(r->next, dump_line, &b);
+        for (char *line = strtok_r(b.text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+            const char *at = strstr(a.text, line);
+            size_t n = strlen(line);
+
+            if (!applies_now(line) && !(at && (at == a.text || at[-1] == '\n') && at[n] == '\n'))
+                log_text(r->control->log, LOG_WARN, "reload: waits for a restart: %s", line);
+        }
+    }
+    free(a.text);
+    free(b.text);
+}
+
+void reload_apply(struct reload *r)
+{
+    int state = atomic_load_explicit(&r->state, memory_order_acquire);
+
+    if (state != RELOAD_READ && state != RELOAD_REFUSED)
+        return;
+    pthread_join(r->thread, NULL); /* it has said its last word */
+    r->thread_started = false;
+    if (state == RELOAD_REFUSED) {
+        free(r->next);
+        log_text(r->control->log, LOG_ERROR, "reload refused, nothing changed");
+    } else {
+        say_pending(r);
+        log_set_level(r->control->d->log, r->next->log_level);
+        atomic_store_explicit(&r->control->d->acl, r->next->acl, memory_order_release);
+        r->retired = r->current;
+        r->current = r->next;
+        log_text(r->control->log, LOG_INFO, "reload: log level and access lists are in force");
+    }
+    r->next = NULL;
+    r->applied_ms = r->control->now_ms;
+    atomic_store_explicit(&r->state, RELOAD_IDLE, memory_order_relaxed);
+}
