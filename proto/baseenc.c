@@ -46,6 +46,8 @@ static bool radix_decode(const char *alphabet, unsigned radix, struct wcur *w, s
         }
         number[BASE_BYTES_MAX - 1 - n++] = (uint8_t)carry;
     }
+    if (zeros + n > BASE_BYTES_MAX)
+        w->bad = true;
     for (size_t i = 0; i < zeros; i++)
         wcur_u8(w, 0);
     wcur_put(w, bytes_of(number + BASE_BYTES_MAX - n, n));

@@ -169,7 +169,10 @@ bool maddr_next(struct cur *rest, struct maddr_part *part)
         size_t size = maddr_value_size(p->kind);
         struct bytes value = size == MADDR_SIZE_LP ? cur_lp(rest) : cur_take(rest, size);
 
-        if (!rest->bad && maddr_value_valid(p, value)) {
+        bool last =
+            p->kind != MADDR_KIND_PATH || rest->n == 0; /* text could not say where it ends */
+
+        if (!rest->bad && last && maddr_value_valid(p, value)) {
             *part = (struct maddr_part){ p->code, value };
             return true;
         }
@@ -254,7 +257,7 @@ bool maddr_append_p2p(struct maddr *m, const struct peer_id *id)
 
     while (maddr_next(&c, &part))
         ;
-    if (c.bad)
+    if (c.bad || part.code == MADDR_UNIX) /* nothing can follow a path */
         return false;
     if (part.code == MADDR_P2P)
         return true;

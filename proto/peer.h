@@ -49,8 +49,10 @@ struct pubkey {
     struct bytes data;
 };
 
-/* Refuses unknown types, missing fields, wrong lengths, RSA below 2048 or above 8192 bits. Tolerates
- * what protobuf allows (order, unknown fields) only where the hash is over the received bytes. */
+/* Takes the canonical encoding only (type, data, each once, shortest varints, nothing behind): the
+ * others hash their own re-encoding of a key, so that another spelling would be known by an id that
+ * nobody else computes. Refuses unknown types, wrong lengths, and RSA below 2048 or above 8192
+ * bits. */
 bool pubkey_decode(struct bytes pb, struct pubkey *key);
 bool pubkey_verify(const struct pubkey *key, struct bytes message, struct bytes signature);
 

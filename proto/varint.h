@@ -20,9 +20,9 @@ enum varint_res varint_peek(struct bytes in, uint64_t *value, size_t *used);
 size_t varint_len(uint64_t v);              /* 1..9 bytes; v < 2^63 */
 size_t varint_put(uint8_t *at, uint64_t v); /* writes varint_len(v) bytes, returns how many */
 
-uint64_t cur_varint(struct cur *c);            /* sets bad on MORE and BAD alike */
-void wcur_varint(struct wcur *w, uint64_t v);  /* v < 2^63 */
-struct bytes cur_lp(struct cur *c);            /* uv(length) then that many bytes */
+uint64_t cur_varint(struct cur *c);           /* sets bad on MORE and BAD alike */
+void wcur_varint(struct wcur *w, uint64_t v); /* v < 2^63 */
+struct bytes cur_lp(struct cur *c);           /* uv(length) then that many bytes */
 void wcur_lp(struct wcur *w, struct bytes b);
 
 #endif

@@ -217,9 +217,10 @@ Test(maddr_valid, rejects_over_long_varints_and_unknown_codes)
         "3503e1a0 28",
         "9003022f00",
         "9003012f",
-        "90030161",   /* unix: control, the bare root, relative */
-        "e10300",     /* an empty path */
-        "bf03022000", /* garlic32 of 2 bytes */
+        "90030161",       /* unix: control, the bare root, relative */
+        "9003022f61c003", /* something behind a path */
+        "e10300",         /* an empty path */
+        "bf03022000",     /* garlic32 of 2 bytes */
         "bf0321000000000000000000000000000000000000000000000000000000000000000000", /* and 33 */
         "89060100",             /* memory needs 8 */
         "ffffffffffffffffff01", /* a varint of 10 bytes */
