@@ -145,6 +145,25 @@ Test(chunkq, appends_all_or_nothing)
     chunk_pool_fini(&p);
 }
 
+Test(chunkq, makes_do_with_the_other_size_when_one_is_dry)
+{
+    static const uint8_t data[2 * SMALL_DATA];
+    struct chunk_pool p;
+    struct chunkq q = { 0 }, r = { 0 };
+
+    cr_assert_eq(chunk_pool_init(&p, 2, 1), 0);
+    cr_assert(chunkq_append(&q, &p, bytes_of(data, 2 * SMALL_DATA)));
+    cr_assert_eq(p.used[CHUNK_LARGE], 1, "one large one rather than two small ones");
+    cr_assert(chunkq_append(&r, &p, bytes_of(data, 2 * SMALL_DATA)));
+    cr_assert_eq(p.used[CHUNK_SMALL], 2);
+    chunkq_clear(&q, &p);
+    cr_assert(chunkq_append(&q, &p, bytes_of(data, 1)), "a large one when no small one is left");
+    chunkq_clear(&q, &p);
+    chunkq_clear(&r, &p);
+    cr_assert_eq(chunk_bytes_used(&p), 0);
+    chunk_pool_fini(&p);
+}
+
 Test(chunkq, shows_the_first_bytes_as_views)
 {
     struct chunk_pool p;

@@ -3,9 +3,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -84,13 +87,15 @@ static void make_root(void)
 {
     snprintf(root, sizeof(root), "/tmp/sluice-hostinfo-XXXXXX");
     cr_assert_not_null(mkdtemp(root));
+    strcat(root, "/fs");
+    cr_assert_eq(mkdir(root, 0700), 0);
 }
 
 static void remove_root(void)
 {
     char command[128];
 
-    snprintf(command, sizeof(command), "rm -r '%s'", root);
+    snprintf(command, sizeof(command), "rm -r '%.*s'", (int)strlen(root) - 3, root);
     cr_assert_eq(system(command), 0);
 }
 
@@ -129,7 +134,10 @@ Test(hostinfo, takes_the_tightest_quota_up_to_the_root, .init = make_root, .fini
     put_file("", "cpu.max", "100000 100000\n"); /* a container's own root */
     cr_assert_eq(cgroup_cpus("0::/\n"), 1);
     cr_assert_eq(cgroup_cpus("0::/gone/away\n"), 1, "the host's path, not to be seen from inside");
-    cr_assert_eq(cgroup_cpus("0::/../..\n"), 1);
+    put_file("", "cpu.max", "300000 100000\n");
+    put_file("/..", "cpu.max", "100000 100000\n"); /* no business of ours */
+    cr_assert_eq(cgroup_cpus("0::/..\n"), 3, "outside of our namespace: its root counts");
+    cr_assert_eq(cgroup_cpus("0::/../x\n"), 3);
 }
 
 Test(hostinfo, reads_the_old_hierarchy_too, .init = make_root, .fini = remove_root)
@@ -195,12 +203,25 @@ Test(hostinfo, raises_the_descriptor_limit_and_grows_the_table_once)
     int before = dup(0);
     cr_assert_eq(hostinfo_grow_fds(1000), 0);
     cr_assert_geq(fd_table_size(), 1000);
+    cr_assert_eq(fcntl(999, F_GETFD), -1, "nothing stays open");
     int after = dup(0);
-    cr_assert_eq(after, before + 1, "nothing stays open");
+    cr_assert_eq(after, before + 1);
     cr_assert_eq(hostinfo_grow_fds(0), 0);
     cr_assert_eq(hostinfo_grow_fds(1), 0);
     close(before);
     close(after);
+}
+
+static bool has_ip4(void) /* a network namespace may have none */
+{
+    struct ifaddrs *all;
+    bool found = false;
+
+    cr_assert_eq(getifaddrs(&all), 0);
+    for (const struct ifaddrs *i = all; i; i = i->ifa_next)
+        found |= i->ifa_addr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_UP);
+    freeifaddrs(all);
+    return found;
 }
 
 Test(hostinfo, names_addresses_worth_announcing)
@@ -209,6 +230,7 @@ Test(hostinfo, names_addresses_worth_announcing)
     size_t n = hostinfo_addrs(a, HOST_ADDRS_MAX);
 
     cr_assert_leq(n, HOST_ADDRS_MAX);
+    cr_assert_eq(n > 0, has_ip4(), "loopback is better than nothing");
     for (size_t i = 0; i < n; i++) {
         cr_assert_eq(a[i].port, 0);
         cr_assert(!(a[i].ip[0] == 0xfe && (a[i].ip[1] & 0xc0) == 0x80), "link-local");
