@@ -141,12 +141,15 @@ Test(quota, agrees_with_a_naive_model_for_many_seeds)
             if (seeded_below(&r, 2)) {
                 bool room = max == 0 || count[i] < max;
 
-                cr_assert_eq(quota_take(q, k, max), room, "seed %lu", seed);
+                uint32_t now = 99;
+
+                cr_assert_eq(quota_take_n(q, k, max, &now), room, "seed %lu", seed);
                 live += room && count[i] == 0;
                 count[i] += room;
+                cr_assert(!room || now == count[i], "seed %lu: says the count with the take", seed);
             } else if (count[i]) {
-                quota_drop(q, k);
                 live -= --count[i] == 0;
+                cr_assert_eq(quota_drop(q, k), count[i], "seed %lu", seed);
             }
             cr_assert_eq(quota_count(q, k), count[i], "seed %lu", seed);
             cr_assert_eq(quota_live(q), live, "seed %lu", seed);
@@ -165,7 +168,7 @@ static int only_cpu = -1;
 
 struct worker {
     pthread_t thread;
-    uint64_t taken, refused;
+    uint64_t taken, refused, firsts, lasts;
     bool exceeded;
 };
 
@@ -188,24 +191,27 @@ static void *take_and_drop(void *arg)
             uint64_t i = seeded_below(&r, HOT), k = key_of(shared, QUOTA_CONN_IP, i);
 
             if (seeded_below(&r, 2)) {
-                if (!quota_take(shared, k, LIMIT)) {
+                uint32_t now;
+
+                if (!quota_take_n(shared, k, LIMIT, &now)) {
                     w->refused++;
                     continue;
                 }
+                w->firsts += now == 1;
                 w->exceeded |= atomic_fetch_add(&shadow[i], 1) >= LIMIT;
                 w->taken++;
                 held[i]++;
             } else if (held[i]) {
                 held[i]--;
                 atomic_fetch_sub(&shadow[i], 1);
-                quota_drop(shared, k);
+                w->lasts += quota_drop(shared, k) == 0;
             }
         }
     }
     for (uint64_t i = 0; i < HOT; i++)
         for (; held[i]; held[i]--) {
             atomic_fetch_sub(&shadow[i], 1);
-            quota_drop(shared, key_of(shared, QUOTA_CONN_IP, i));
+            w->lasts += quota_drop(shared, key_of(shared, QUOTA_CONN_IP, i)) == 0;
         }
     return NULL;
 }
@@ -213,7 +219,7 @@ static void *take_and_drop(void *arg)
 static void run_workers(void)
 {
     static struct worker w[THREADS];
-    uint64_t refused = 0;
+    uint64_t refused = 0, firsts = 0, lasts = 0;
 
     memset(w, 0, sizeof(w));
     memset(shadow, 0, sizeof(shadow));
@@ -225,7 +231,10 @@ static void run_workers(void)
         cr_assert(!w[i].exceeded, "more were taken than the limit allows");
         cr_assert_gt(w[i].taken, 100, "thread %d starved", i);
         refused += w[i].refused;
+        firsts += w[i].firsts;
+        lasts += w[i].lasts;
     }
+    cr_assert_eq(firsts, lasts, "who is first and who is last is said once each");
     cr_assert_gt(refused, 100, "the limit was never reached");
     cr_assert_eq(quota_live(shared), 0);
     cr_assert_eq(quota_overflows(shared), 0);
