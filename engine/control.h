@@ -16,6 +16,7 @@ struct reload;
 
 struct listing {
     bool used, cancelled, out; /* out: the page is with a shard */
+    bool parked;               /* a page was handed over; the reader has not asked for more */
     uint32_t owner_id;
     enum snap_kind kind;
     unsigned shard;

@@ -111,11 +111,24 @@ void control_on_snap(struct control *c, struct mnode *n)
         snap->end = false;
         snap->cursor = 0;
     }
-    l->page(l->arg, l->owner_id, snap);
-    if (snap->end || l->cancelled)
+    l->parked = !snap->end;
+    l->page(l->arg, l->owner_id, snap); /* may ask for more at once, or cancel */
+    if (!l->out && (snap->end || l->cancelled))
         l->used = false;
-    else
+}
+
+static void control_list_more(void *ctx, uint32_t owner_id)
+{
+    struct control *c = ctx;
+
+    for (unsigned i = 0; i < OPS_LISTINGS_MAX; i++) {
+        struct listing *l = &c->listing[i];
+
+        if (!l->used || !l->parked || l->cancelled || l->owner_id != owner_id)
+            continue;
+        l->parked = false;
         listing_post(c, l);
+    }
 }
 
 static void ops_drain(void *ctx, uint32_t seconds)
@@ -139,6 +152,7 @@ void control_ops_init(struct control *c)
         .ctx = c,
         .status = control_status,
         .list = control_list,
+        .list_more = control_list_more,
         .list_cancel = control_list_cancel,
         .drain = ops_drain,
         .reload = ops_reload,

@@ -1,6 +1,6 @@
-/* engine/ops.h: what the HTTP door and the admin socket may ask of the daemon. Both run on control's
- * ring: every call here is made on control's thread and returns at once; listings are asynchronous.
- * Implemented by control.c; a test supplies its own. */
+/* engine/ops.h: what the HTTP door and the admin socket may ask of the daemon. Both run on
+ * control's ring: every call here is made on control's thread and returns at once; listings are
+ * asynchronous. Implemented by control.c; a test supplies its own. */
 #ifndef SLUICE_ENGINE_OPS_H
 #define SLUICE_ENGINE_OPS_H
 
@@ -20,10 +20,10 @@ struct ops_status {
     uint32_t peers_reserved;    /* distinct peers with a reservation */
     uint32_t peers_in_circuits; /* distinct peers, approximated from above when > 10 000 */
     uint32_t peers_connected;
-    struct stats sum;           /* all shards added up */
+    struct stats sum; /* all shards added up */
     size_t chunk_bytes_max;
     const struct config *config;
-    char addresses[8][160];     /* printable listen and announced multiaddrs with /p2p */
+    char addresses[8][160]; /* printable listen and announced multiaddrs with /p2p */
     unsigned addresses_n;
 };
 
@@ -35,10 +35,14 @@ struct ops {
      * OPS_LISTINGS_MAX are under way. */
     int (*list)(void *ctx, enum snap_kind kind, uint32_t owner_id,
                 void (*page)(void *arg, uint32_t owner_id, const struct snap *s), void *arg);
+    /* After a page without end the listing rests until list_more (which may be called from inside
+     * `page`), so that a slow reader never makes anybody hold more than one page. NULL: pages come
+     * as they may, and a reader that falls behind loses its listing. */
+    void (*list_more)(void *ctx, uint32_t owner_id);
     void (*list_cancel)(void *ctx, uint32_t owner_id);
     void (*drain)(void *ctx, uint32_t seconds);
     int (*reload)(void *ctx, char *why, size_t cap); /* 0, or -errno and a line */
-    struct log *log; /* for log-level */
+    struct log *log;                                 /* for log-level */
 };
 
 /* The HTTP and admin doors as one object on control's ring. user_data operations of its completions
@@ -48,6 +52,7 @@ struct opsdoor;
 /* Binds both (a closed door is skipped). NULL: *err = -errno and `why` names address and cause. */
 struct opsdoor *opsdoor_new(struct ring *r, const struct ops *ops, const struct config *c,
                             struct logq *log, int *err, char *why, size_t cap);
+/* When the ring completes nothing any more. */
 void opsdoor_free(struct opsdoor *d);
 void opsdoor_on_cqe(struct opsdoor *d, const struct ring_cqe *cqe, uint64_t now_ms);
 void opsdoor_tick(struct opsdoor *d, uint64_t now_ms); /* deadlines; call at least each second */

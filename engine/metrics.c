@@ -1,0 +1,325 @@
+/* engine/metrics.c: one table says where each counter of stats.h is shown. A counter that it does
+ * not name is shown by its own name, so that a new one cannot be forgotten. */
+#include "engine/metrics.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+/* One sample. Rows of one metric stand together; the first has its help and type. */
+struct sample {
+    const char *metric, *type, *help;
+    const char *label; /* NAME="VALUE", or NULL */
+    size_t off;        /* in struct stats */
+};
+
+#define IN(field) offsetof(struct stats, field)
+#define MORE(lb, field)                                                                            \
+    {                                                                                              \
+        NULL, NULL, NULL, lb, IN(field)                                                            \
+    }
+
+/* Status words as go-libp2p's dashboard knows them: ok, rejected, error (libp2p.md §11.8). */
+static const struct sample samples[] = {
+    { "libp2p_relaysvc_reservation_request_response_status_total", "counter",
+      "Answers to RESERVE by status.", "status=\"ok\",code=\"100\"", IN(reserve_ok) },
+    MORE("status=\"rejected\",code=\"200\"", reserve_status_200),
+    MORE("status=\"rejected\",code=\"201\"", reserve_status_201),
+    MORE("status=\"rejected\",code=\"202\"", reserve_status_202),
+    MORE("status=\"rejected\",code=\"400\"", reserve_status_400),
+    { "libp2p_relaysvc_reservation_rejections_total", "counter", "Refused reservations by reason.",
+      "reason=\"reservation refused\"", IN(reserve_status_200) },
+    MORE("reason=\"resource limit exceeded\"", reserve_status_201),
+    MORE("reason=\"permission denied\"", reserve_status_202),
+    MORE("reason=\"malformed message\"", reserve_status_400),
+    { "libp2p_relaysvc_connection_request_response_status_total", "counter",
+      "Answers to CONNECT by status.", "status=\"ok\",code=\"100\"", IN(connect_ok) },
+    MORE("status=\"rejected\",code=\"201\"", connect_status_201),
+    MORE("status=\"rejected\",code=\"202\"", connect_status_202),
+    MORE("status=\"error\",code=\"203\"", connect_status_203),
+    MORE("status=\"rejected\",code=\"204\"", connect_status_204),
+    MORE("status=\"rejected\",code=\"400\"", connect_status_400),
+    MORE("status=\"error\",code=\"401\"", connect_status_401),
+    { "libp2p_relaysvc_connection_rejections_total", "counter", "Refused circuits by reason.",
+      "reason=\"resource limit exceeded\"", IN(connect_status_201) },
+    MORE("reason=\"permission denied\"", connect_status_202),
+    MORE("reason=\"connection failed\"", connect_status_203),
+    MORE("reason=\"no reservation\"", connect_status_204),
+    MORE("reason=\"malformed message\"", connect_status_400),
+    MORE("reason=\"unexpected message\"", connect_status_401),
+    { "sluice_circuit_requests_cancelled_total", "counter",
+      "CONNECT whose source left before the target answered.", NULL, IN(connect_cancelled) },
+
+    { "sluice_reservations", "gauge", "Reservations that are held now.", NULL, IN(reservations) },
+    { "sluice_reservations_renewed_total", "counter", "Reservations refreshed on their connection.",
+      NULL, IN(reserve_renewed) },
+    { "sluice_reservations_ended_total", "counter", "Reservations that ended, by cause.",
+      "cause=\"expired\"", IN(reserve_expired) },
+    MORE("cause=\"closed\"", reserve_closed),
+    { "sluice_circuits_opened_total", "counter", "Circuits opened.", NULL, IN(circuits_opened) },
+    { "sluice_circuits_closed_total", "counter", "Circuits closed, by reason.", "reason=\"normal\"",
+      IN(circuits_closed_normal) },
+    MORE("reason=\"reset\"", circuits_closed_reset),
+    MORE("reason=\"limit_bytes\"", circuits_closed_limit_bytes),
+    MORE("reason=\"limit_time\"", circuits_closed_limit_time),
+    MORE("reason=\"drain\"", circuits_closed_drain),
+    MORE("reason=\"memory\"", circuits_closed_nomem),
+    { "sluice_circuit_bytes_total", "counter", "Payload bytes relayed in circuits, by direction.",
+      "direction=\"src_to_dst\"", IN(bytes_src_to_dst) },
+    MORE("direction=\"dst_to_src\"", bytes_dst_to_src),
+
+    { "sluice_connections", "gauge", "Open connections.", "transport=\"tcp\"", IN(conns) },
+    { "sluice_connections_secured", "gauge", "Connections whose peer is known.", NULL,
+      IN(conns_secured) },
+    { "sluice_connections_accepted_total", "counter", "Connections accepted.", "transport=\"tcp\"",
+      IN(conns_accepted) },
+    { "sluice_connections_closed_total", "counter", "Connections closed.", "transport=\"tcp\"",
+      IN(conns_closed) },
+    { "sluice_connections_refused_total", "counter", "Connections refused, by the limit met.",
+      "limit=\"total\"", IN(conns_refused_total) },
+    MORE("limit=\"ip\"", conns_refused_ip),
+    MORE("limit=\"subnet\"", conns_refused_subnet),
+    MORE("limit=\"peer\"", conns_refused_peer),
+    MORE("limit=\"denied\"", conns_denied),
+    { "sluice_connections_ended_total", "counter", "Connections that we ended, by cause.",
+      "cause=\"idle\"", IN(conns_idle_closed) },
+    MORE("cause=\"slow\"", slow_closed),
+    MORE("cause=\"yamux\"", yamux_errors),
+    MORE("cause=\"record\"", record_errors),
+    MORE("cause=\"ping_flood\"", ping_floods),
+    { "sluice_accept_errors_total", "counter",
+      "accept that failed, for want of descriptors mostly.", NULL, IN(accept_errors) },
+    { "sluice_handshakes_total", "counter", "Handshakes completed.", NULL, IN(handshakes_ok) },
+    { "sluice_handshake_failures_total", "counter", "Handshakes that failed, by stage.",
+      "stage=\"sniff\"", IN(sniff_rejects) },
+    MORE("stage=\"proxy\"", proxy_rejects),
+    MORE("stage=\"multistream\"", handshake_fail_mss),
+    MORE("stage=\"noise\"", handshake_fail_noise),
+    MORE("stage=\"muxer\"", handshake_fail_mux),
+    MORE("stage=\"timeout\"", handshake_timeouts),
+    { "sluice_streams", "gauge", "Open streams.", NULL, IN(streams) },
+    { "sluice_queue_bytes", "gauge", "Bytes that wait to be sent.", NULL, IN(tx_queued) },
+    { "sluice_buffer_bytes", "gauge", "Memory of slow peers' payload in use.", NULL,
+      IN(chunk_bytes) },
+    { "sluice_network_bytes_total", "counter", "Bytes on sockets, with all overhead.",
+      "direction=\"in\"", IN(rx_bytes) },
+    MORE("direction=\"out\"", tx_bytes),
+    { "sluice_records_total", "counter", "Encrypted records.", "direction=\"in\"", IN(rx_records) },
+    MORE("direction=\"out\"", tx_records),
+};
+
+#define AS_COUNTER(name) { #name, offsetof(struct stats, name), true },
+#define AS_GAUGE(name) { #name, offsetof(struct stats, name), false },
+static const struct {
+    const char *name;
+    size_t off;
+    bool counter;
+} fields[] = { STATS_COUNTERS(AS_COUNTER) STATS_GAUGES(AS_GAUGE) };
+
+struct text {
+    char *p;
+    size_t n, cap;
+    bool bad;
+};
+
+static void put(struct text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void put(struct text *t, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    if (t->bad)
+        return;
+    va_start(ap, fmt);
+    n = vsnprintf(t->p + t->n, t->cap - t->n, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= t->cap - t->n)
+        t->bad = true;
+    else
+        t->n += (size_t)n;
+}
+
+static void put_head(struct text *t, const char *metric, const char *type, const char *help)
+{
+    put(t, "# HELP %s %s\n# TYPE %s %s\n", metric, help, metric, type);
+}
+
+static void put_one(struct text *t, const char *metric, const char *type, const char *help,
+                    uint64_t v)
+{
+    put_head(t, metric, type, help);
+    put(t, "%s %" PRIu64 "\n", metric, v);
+}
+
+static uint64_t value_at(const struct stats *s, size_t off)
+{
+    const _Atomic uint64_t *at = (const void *)((const char *)s + off);
+
+    return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+static uint64_t relayed(const struct ops_status *s)
+{
+    return STAT_GET(&s->sum, bytes_src_to_dst) + STAT_GET(&s->sum, bytes_dst_to_src);
+}
+
+/* descord.md §5. Uptime is a gauge: promtool accepts a counter only by the name of _total, and the
+ * name is given. */
+static void put_descord(const struct ops_status *s, struct text *t)
+{
+    put_one(t, "relay_uptime_seconds", "gauge", "Seconds since the relay started.",
+            s->uptime_ms / 1000);
+    put_one(t, "relay_connected_peers", "gauge", "Distinct peers connected.", s->peers_connected);
+    put_one(t, "relay_peers_with_reservations", "gauge", "Distinct peers with a reservation.",
+            s->peers_reserved);
+    put_one(t, "relay_peers_with_circuits", "gauge", "Distinct peers in a circuit.",
+            s->peers_in_circuits);
+    put_one(t, "relay_active_circuits", "gauge", "Circuits open now.", STAT_GET(&s->sum, circuits));
+    put_one(t, "relay_bandwidth_bytes_total", "counter", "Payload bytes relayed, both directions.",
+            relayed(s));
+}
+
+/* What go-libp2p's relay service counts in its own way (libp2p.md §11.8). Shards are read one after
+ * the other, so a renewal may be seen before its OK: never below zero. */
+static void put_relaysvc(const struct ops_status *s, struct text *t)
+{
+    const struct stats *st = &s->sum;
+    uint64_t ok = STAT_GET(st, reserve_ok), renewed = STAT_GET(st, reserve_renewed);
+    uint64_t closed = STAT_GET(st, circuits_closed_normal) + STAT_GET(st, circuits_closed_reset) +
+                      STAT_GET(st, circuits_closed_limit_bytes) +
+                      STAT_GET(st, circuits_closed_limit_time) +
+                      STAT_GET(st, circuits_closed_drain) + STAT_GET(st, circuits_closed_nomem);
+    uint64_t ms = STAT_GET(st, circuit_ms_total);
+
+    put_one(t, "libp2p_relaysvc_status", "gauge", "1 while reservations are given.",
+            s->ready && !s->draining);
+    put_head(t, "libp2p_relaysvc_reservations_total", "counter", "Reservations by what happened.");
+    put(t, "libp2p_relaysvc_reservations_total{type=\"opened\"} %" PRIu64 "\n",
+        ok > renewed ? ok - renewed : 0);
+    put(t, "libp2p_relaysvc_reservations_total{type=\"renewed\"} %" PRIu64 "\n", renewed);
+    put(t, "libp2p_relaysvc_reservations_total{type=\"closed\"} %" PRIu64 "\n",
+        STAT_GET(st, reserve_expired) + STAT_GET(st, reserve_closed));
+    put_head(t, "libp2p_relaysvc_connections_total", "counter", "Circuits by what happened.");
+    put(t, "libp2p_relaysvc_connections_total{type=\"opened\"} %" PRIu64 "\n",
+        STAT_GET(st, circuits_opened));
+    put(t, "libp2p_relaysvc_connections_total{type=\"closed\"} %" PRIu64 "\n", closed);
+    put_head(t, "libp2p_relaysvc_connection_duration_seconds", "summary",
+             "How long circuits lasted.");
+    put(t, "libp2p_relaysvc_connection_duration_seconds_sum %" PRIu64 ".%03u\n", ms / 1000,
+        (unsigned)(ms % 1000));
+    put(t, "libp2p_relaysvc_connection_duration_seconds_count %" PRIu64 "\n", closed);
+    put_one(t, "libp2p_relaysvc_data_transferred_bytes_total", "counter",
+            "Payload bytes relayed, both directions.", relayed(s));
+}
+
+static bool shown_elsewhere(size_t off)
+{
+    if (off == IN(circuit_ms_total) || off == IN(circuits))
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++)
+        if (samples[i].off == off)
+            return true;
+    return false;
+}
+
+static void put_rest(const struct ops_status *s, struct text *t)
+{
+    char name[96], help[96];
+
+    put_head(t, "sluice_info", "gauge", "Version; always 1.");
+    put(t, "sluice_info{version=\"%s\",preset=\"%s\"} 1\n", SLUICE_VERSION,
+        config_preset_name(s->config->preset));
+    put_one(t, "sluice_shards", "gauge", "Threads that serve.", s->shards);
+    put_one(t, "sluice_draining", "gauge", "1 after SIGTERM or drain.", s->draining);
+    put_one(t, "sluice_buffer_limit_bytes", "gauge", "Memory that slow peers' payload may use.",
+            s->chunk_bytes_max);
+    put_one(t, "sluice_reservations_limit", "gauge", "Reservations at most.",
+            s->config->hop.reservations_max);
+    put_one(t, "sluice_circuits_limit", "gauge", "Circuits at most.", s->config->circuits_max);
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (shown_elsewhere(fields[i].off))
+            continue;
+        snprintf(name, sizeof(name), "sluice_%s%s", fields[i].name,
+                 fields[i].counter ? "_total" : "");
+        snprintf(help, sizeof(help), "Internal: %s.", fields[i].name);
+        put_one(t, name, fields[i].counter ? "counter" : "gauge", help,
+                value_at(&s->sum, fields[i].off));
+    }
+}
+
+size_t metrics_text(const struct ops_status *s, char *out, size_t cap)
+{
+    struct text t = { out, 0, cap, false };
+    const char *metric = NULL;
+
+    put_descord(s, &t);
+    put_relaysvc(s, &t);
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        const struct sample *m = &samples[i];
+        uint64_t v = value_at(&s->sum, m->off);
+
+        if (m->metric) {
+            metric = m->metric;
+            put_head(&t, metric, m->type, m->help);
+        }
+        if (m->label)
+            put(&t, "%s{%s} %" PRIu64 "\n", metric, m->label, v);
+        else
+            put(&t, "%s %" PRIu64 "\n", metric, v);
+    }
+    put_rest(s, &t);
+    return t.bad ? 0 : t.n;
+}
+
+static void json_limits(const struct config *c, struct jw *j)
+{
+    jw_key(j, "limits");
+    jw_open(j, '{');
+    jw_ku64(j, "max_conns", c->conns_max);
+    jw_ku64(j, "max_reservations", c->hop.reservations_max);
+    jw_ku64(j, "max_reservations_per_peer", c->hop.per_peer_max);
+    jw_ku64(j, "max_circuits", c->circuits_max);
+    jw_ku64(j, "max_circuits_per_peer", c->circuits_per_peer_max);
+    jw_ku64(j, "circuit_duration_secs", c->circuit_limit.duration_s);
+    jw_ku64(j, "circuit_bandwidth_bytes", c->circuit_limit.data_bytes);
+    jw_kstr(j, "byte_count", c->byte_count == COUNT_SUM ? "sum" : "per-direction");
+    jw_ku64(j, "reservation_secs", c->hop.reservation_ms / 1000);
+    jw_ku64(j, "idle_timeout_secs", c->idle_timeout_ms / 1000);
+    jw_close(j, '}');
+}
+
+void metrics_json(const struct ops_status *s, struct jw *j)
+{
+    char id[PEER_TEXT_MAX];
+
+    peer_id_text(&s->relay, id);
+    jw_kstr(j, "version", SLUICE_VERSION);
+    jw_kstr(j, "preset", config_preset_name(s->config->preset));
+    jw_kstr(j, "peer_id", id);
+    jw_key(j, "addresses");
+    jw_open(j, '[');
+    for (unsigned i = 0; i < s->addresses_n; i++)
+        jw_str(j, s->addresses[i]);
+    jw_close(j, ']');
+    jw_ku64(j, "uptime_seconds", s->uptime_ms / 1000);
+    jw_kbool(j, "ready", s->ready && !s->draining);
+    jw_kbool(j, "draining", s->draining);
+    jw_ku64(j, "drain_left_seconds", (s->drain_left_ms + 999) / 1000);
+    jw_ku64(j, "shards", s->shards);
+    jw_ku64(j, "peers", s->peers_connected);
+    jw_ku64(j, "peers_with_reservations", s->peers_reserved);
+    jw_ku64(j, "peers_with_circuits", s->peers_in_circuits);
+    jw_ku64(j, "connections", STAT_GET(&s->sum, conns));
+    jw_ku64(j, "reservations", STAT_GET(&s->sum, reservations));
+    jw_ku64(j, "circuits", STAT_GET(&s->sum, circuits));
+    jw_ku64(j, "bandwidth_bytes", relayed(s));
+    jw_ku64(j, "buffer_bytes", STAT_GET(&s->sum, chunk_bytes));
+    jw_ku64(j, "buffer_bytes_max", s->chunk_bytes_max);
+    json_limits(s->config, j);
+    jw_key(j, "counters");
+    jw_open(j, '{');
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        if (fields[i].counter)
+            jw_ku64(j, fields[i].name, value_at(&s->sum, fields[i].off));
+    jw_close(j, '}');
+}
