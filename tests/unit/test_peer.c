@@ -231,6 +231,53 @@ Test(peer_id_text, fits_for_every_id)
     cr_expect(peer_id_parse(bytes_str(text), &back) && peer_id_eq(&id, &back));
 }
 
+Test(baseenc, refuses_tails_that_no_encoder_writes)
+{
+    uint8_t out[8];
+    struct wcur w = wcur_of(out, sizeof(out));
+
+    cr_expect(not(base32_decode(&w, bytes_str("a"))), "five bits are no byte");
+    cr_expect(not(base32_decode(&w, bytes_str("aaa"))), "fifteen: one byte and a whole character");
+    cr_expect(not(base32_decode(&w, bytes_str("ab"))), "stray bits");
+    cr_expect(not(base64url_decode(&w, bytes_str("A"))));
+    cr_expect(not(base64url_decode(&w, bytes_str("AB"))));
+    cr_expect(not(base64url_decode(&w, bytes_str("AA=="))), "no padding");
+    cr_expect(not(base64i2p_decode(&w, bytes_str("AA"))), "padding");
+    cr_expect(not(base64i2p_decode(&w, bytes_str("A==="))));
+    cr_expect(not(base58_decode(&w, bytes_str("0OIl"))));
+    w = wcur_of(out, sizeof(out));
+    cr_expect(base32_decode(&w, bytes_str("aa")) && w.wrote == 1);
+    cr_expect(base64url_decode(&w, bytes_str("AA")) && w.wrote == 2);
+    cr_expect(base64i2p_decode(&w, bytes_str("AA==")) && w.wrote == 3);
+    cr_expect(base58_decode(&w, bytes_str("1")) && w.wrote == 4);
+    cr_expect(base58_decode(&w, bytes_str("")) && w.wrote == 4);
+}
+
+Test(baseenc, bounds_what_costs_the_square_of_its_length)
+{
+    uint8_t out[BASE_TEXT_MAX], bytes[BASE_BYTES_MAX + 1];
+    char text[BASE_TEXT_MAX + 1];
+    struct wcur w = wcur_of(out, sizeof(out));
+
+    memset(text, '1', sizeof(text));
+    cr_expect(base58_decode(&w, bytes_of(text, BASE_BYTES_MAX)) && w.wrote == BASE_BYTES_MAX);
+    w = wcur_of(out, sizeof(out));
+    cr_expect(not(base58_decode(&w, bytes_of(text, BASE_BYTES_MAX + 1))));
+    memset(text, 'z', sizeof(text));
+    w = wcur_of(out, sizeof(out));
+    cr_expect(not(base58_decode(&w, bytes_of(text, BASE_TEXT_MAX))), "more than 128 bytes");
+    cr_expect(not(base36_decode(&w, bytes_of(text, BASE_TEXT_MAX + 1))));
+    memset(bytes, 0xff, sizeof(bytes));
+    w = wcur_of(text, sizeof(text));
+    base58_encode(&w, bytes_of(bytes, BASE_BYTES_MAX));
+    cr_assert(not(w.bad));
+    struct wcur back = wcur_of(out, sizeof(out));
+
+    cr_expect(base58_decode(&back, bytes_of(text, w.wrote)) && back.wrote == BASE_BYTES_MAX);
+    base58_encode(&w, BYTES(bytes));
+    cr_expect(w.bad);
+}
+
 /* ---- public keys ---------------------------------------------------------------------------- */
 
 static struct bytes key_pb(uint8_t type, struct bytes data)

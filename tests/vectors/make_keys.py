@@ -96,7 +96,8 @@ def rsa_forgeries(key):
     out("rsa_key_pss_spki", rsa_spki(n, e, bytes.fromhex("06092a864886f70d01010a0500")))
     spki = rsa_spki(n, e)
     out("rsa_key_trailing_spki", spki + b"\0")
-    out("rsa_key_negative_n_spki", spki.replace(der_int(n), der(2, n.to_bytes(256, "big"))))
+    out("rsa_key_negative_n_spki", der(0x30, der(0x30, bytes.fromhex("06092a864886f70d0101010500")) +
+        der(3, b"\0" + der(0x30, der(2, n.to_bytes(256, "big")) + der_int(e)))))
     out("rsa_key_padded_n_spki", der(0x30, der(0x30, bytes.fromhex("06092a864886f70d0101010500")) +
         der(3, b"\0" + der(0x30, der(2, b"\0\0" + n.to_bytes(256, "big")) + der_int(e)))))
     out("rsa_key_unused_bits_spki", der(0x30, der(0x30, bytes.fromhex("06092a864886f70d0101010500")) +
