@@ -112,8 +112,9 @@ static void *shard_main(void *arg)
 
     snprintf(name, sizeof(name), "shard-%u", t->shard.id);
     prctl(PR_SET_NAME, name);
-    (void)hostinfo_pin(
-        t->cpu) /* an optimisation: a cpuset that changed under us is no reason to stop */;
+    if (hostinfo_pin(t->cpu)) {
+        /* An optimisation: a cpuset that changed under us is no reason to stop. */
+    }
     struct ring *ring = ring_open(p, false);
 
     t->shard.ring = ring;
