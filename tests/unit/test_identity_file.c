@@ -24,7 +24,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    char command[128];
+    char command[192];
 
     snprintf(command, sizeof(command), "chmod -R u+rwx %s; rm -rf %s", dir, dir);
     cr_assert_eq(system(command), 0);
