@@ -56,6 +56,8 @@ int control_start(struct control *c, struct ring *ring, char *why, size_t cap)
     c->stats_at_ms = c->d->cfg->stats_interval_s
                          ? c->now_ms + (uint64_t)c->d->cfg->stats_interval_s * 1000
                          : UINT64_MAX;
+    if (!c->d->cfg->http_on && !c->d->cfg->admin_path[0])
+        return 0; /* nobody asks: c->door stays NULL */
     c->door = opsdoor_new(ring, &c->ops, c->d->cfg, c->log, &err, why, cap);
     return c->door ? 0 : err;
 }

@@ -1,0 +1,290 @@
+#include "tests/sim/sim.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/rng.h"
+#include "tests/sim/sim_peer.h"
+
+enum {
+    UNIX_START_S = 1700000000,
+    LATE_PCT = 10,      /* an owner misses a step */
+    END_MS_MAX = 30000, /* from hanging up to the last turn; control gives shards 4 s */
+};
+
+/* A crash says whose it was: the daemon's ASSERTs and the sanitizers end the process. */
+
+static struct sim *current;
+
+static void say_seed(void)
+{
+    char line[96];
+    int n = snprintf(line, sizeof(line), "\nsimulation: seed %llu, step %llu, %llu ms\n",
+                     current ? (unsigned long long)current->seed : 0,
+                     current ? (unsigned long long)current->steps : 0,
+                     current ? (unsigned long long)sim_now(current) : 0);
+
+    if (current != NULL && write(2, line, (size_t)n) < 0)
+        return;
+}
+
+void __asan_on_error(void); /* called by the sanitizer's run-time, if it is there */
+void __asan_on_error(void)
+{
+    say_seed();
+}
+
+static void on_abort(int sig)
+{
+    say_seed();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+/* What is wrong */
+
+void sim_break(struct sim *s, const char *fmt, ...)
+{
+    va_list args;
+    size_t n;
+
+    if (s->broken[0] != '\0')
+        return; /* the first is the one to look at */
+    va_start(args, fmt);
+    vsnprintf(s->broken, sizeof(s->broken) - 40, fmt, args);
+    va_end(args);
+    n = strlen(s->broken);
+    snprintf(s->broken + n, sizeof(s->broken) - n, " (step %llu)", (unsigned long long)s->steps);
+}
+
+const char *sim_why(struct sim *s)
+{
+    if (s->broken[0] == '\0' && s->net != NULL && sim_net_broken(s->net) != NULL)
+        sim_break(s, "%s", sim_net_broken(s->net));
+    return s->broken[0] != '\0' ? s->broken : NULL;
+}
+
+/* Building */
+
+void sim_config(struct config *c, const char *preset)
+{
+    char *argv[] = { "sluice",
+                     "--data",
+                     "/nonexistent",
+                     "--listen-p2p",
+                     "10.0.0.1:4001",
+                     "--shards",
+                     "2",
+                     "--log-level",
+                     "error",
+                     "--preset",
+                     (char *)(uintptr_t)preset,
+                     NULL };
+    char *envp[] = { NULL };
+    int argc = preset != NULL ? 11 : 9;
+
+    argv[argc] = NULL;
+    ASSERT(config_load(c, argc, argv, envp) == 0);
+    c->http_on = c->dig_on = c->turn_on = false;
+    c->admin_path[0] = '\0'; /* no socket of the kernel's in a simulation */
+    c->stats_interval_s = 0;
+    c->buffer_bytes_max = 64 << 20;
+}
+
+static void on_time(void *arg, uint64_t now_ms)
+{
+    (void)arg;
+    clock_set_fake(now_ms, UNIX_START_S + now_ms / 1000);
+}
+
+static struct ring *ring_of(bool control)
+{
+    struct ring_opts o = { .sq_entries = control ? 16 : 64,
+                           .cq_entries = 1024,
+                           .bufs = control ? 0 : DRY_RESUME_FREE,
+                           .buf_bytes = 16384 };
+    const char *what;
+    int err;
+
+    return ring_new(&o, &err, &what);
+}
+
+static void start(struct sim *s)
+{
+    const struct netaddr at = s->cfg.p2p[0].addr;
+    char why[256];
+    int fd;
+
+    ASSERT(daemon_init(&s->d, &s->cfg, &s->me, s->log, SIM_SHARDS) == 0);
+    for (unsigned i = 0; i < SIM_SHARDS; i++) {
+        ASSERT(shard_init(&s->shard[i], &s->d, i) == 0);
+        s->shard[i].log = log_attach(s->log, "shard");
+        s->d.shard[i] = &s->shard[i];
+    }
+    ASSERT(control_init(&s->control, &s->d) == 0);
+    s->control.log = log_attach(s->log, "main");
+    s->d.control = &s->control;
+    for (unsigned i = 0; i <= SIM_SHARDS; i++)
+        s->ring[i] = ring_of(i == SIM_SHARDS);
+    s->control.now_ms = s->control.start_ms;
+    ASSERT(control_start(&s->control, s->ring[SIM_SHARDS], why, sizeof(why)) == 0);
+    for (unsigned i = 0; i < SIM_SHARDS; i++) {
+        fd = ring_listen_tcp(&at, false, true, LISTEN_BACKLOG, &s->at);
+        ASSERT(fd >= 0);
+        shard_start(&s->shard[i], s->ring[i], &fd, 1);
+    }
+}
+
+struct sim *sim_new(uint64_t seed, struct sim_opts net, const struct config *cfg)
+{
+    struct sim *s = calloc(1, sizeof(*s));
+    uint8_t id_seed[32] = { 0 };
+
+    ASSERT(s != NULL);
+    ASSERT(current == NULL);
+    signal(SIGABRT, on_abort);
+    current = s;
+    s->seed = seed;
+    s->full_every = 1;
+    s->cfg = *cfg;
+    s->net = sim_net_new(seed, net);
+    sim_net_on_time(s->net, on_time, s);
+    rng_seed_fake(seed);
+    crypto_init();
+    put_u64(id_seed, seed);
+    identity_from_seed(id_seed, &s->me);
+    s->log = log_new(&s->cfg);
+    ASSERT(s->log != NULL);
+    start(s);
+    s->aead = aead_new();
+    s->table = (struct yamux_table){ .bucket = s->bucket, .mask = SIM_BUCKETS - 1 };
+    return s;
+}
+
+void sim_free(struct sim *s)
+{
+    for (unsigned i = 0; i < SIM_SHARDS; i++)
+        shard_fini(&s->shard[i]);
+    control_fini(&s->control);
+    daemon_fini(&s->d);
+    for (unsigned i = 0; i <= SIM_SHARDS; i++)
+        ring_free(s->ring[i]);
+    log_free(s->log);
+    sim_peers_free(s);
+    aead_free(s->aead);
+    sim_net_free(s->net);
+    clock_set_real();
+    rng_real();
+    free(s);
+    current = NULL;
+}
+
+/* Stepping */
+
+static void turn(struct sim *s, unsigned owner)
+{
+    int err;
+
+    if (s->ended[owner])
+        return;
+    err =
+        owner == SIM_SHARDS ? control_turn(&s->control, true) : shard_turn(&s->shard[owner], true);
+    if (err == 0)
+        return;
+    s->ended[owner] = true;
+    if (err != -ECANCELED)
+        sim_break(s, "owner %u stops: %d", owner, err);
+    else if (owner < SIM_SHARDS)
+        atomic_fetch_add(&s->control.shards_done, 1);
+    if (owner < SIM_SHARDS)
+        ring_wake(s->ring[SIM_SHARDS]); /* as main.c does */
+    else if (atomic_load(&s->control.shards_done) != SIM_SHARDS)
+        sim_break(s, "control gave up waiting: only %u shards have ended",
+                  atomic_load(&s->control.shards_done));
+}
+
+bool sim_step(struct sim *s)
+{
+    static const uint8_t orders[6][SIM_SHARDS + 1] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
+                                                       { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+    const uint8_t *order = orders[sim_below(s->net, 6)];
+
+    s->steps++;
+    if (!sim_net_step(s->net))
+        sim_break(s, "nothing will ever happen again");
+    for (unsigned i = 0; i <= SIM_SHARDS; i++)
+        if (!sim_chance(s->net, LATE_PCT))
+            turn(s, order[i]);
+    for (size_t i = 0; i < s->conns_n; i++)
+        sim_conn_look(s->conns[i]);
+    sim_check_cheap(s);
+    if (s->full_every != 0 && s->steps % s->full_every == 0)
+        sim_check_full(s);
+    return sim_why(s) == NULL;
+}
+
+void sim_run_ms(struct sim *s, uint64_t ms)
+{
+    uint64_t end_ms = sim_now(s) + ms;
+
+    while (sim_now(s) < end_ms) {
+        sim_net_alarm(s->net, end_ms);
+        if (!sim_step(s))
+            return;
+    }
+}
+
+/* Ending */
+
+static bool all_ended(const struct sim *s)
+{
+    for (unsigned i = 0; i <= SIM_SHARDS; i++)
+        if (!s->ended[i])
+            return false;
+    return true;
+}
+
+static void hang_up_all(struct sim *s)
+{
+    for (size_t i = 0; i < s->conns_n; i++)
+        sim_hang_up(s->conns[i], sim_chance(s->net, 70) ? HANG_FIN : HANG_RST);
+}
+
+static void terminate(struct sim *s)
+{
+    atomic_fetch_add(&s->control.terms, 1);
+    ring_wake(s->ring[SIM_SHARDS]);
+}
+
+bool sim_end(struct sim *s)
+{
+    bool first = sim_chance(s->net, 50); /* who says goodbye first */
+    uint64_t end_ms = sim_now(s) + END_MS_MAX + (uint64_t)s->cfg.drain_s * 1000;
+
+    for (size_t i = 0; i < s->conns_n; i++)
+        s->conns[i]->excused = true;
+    if (sim_why(s) == NULL && first) {
+        hang_up_all(s);
+        sim_run_ms(s, sim_below(s->net, 100));
+    }
+    terminate(s);
+    if (sim_chance(s->net, 30)) {
+        sim_run_ms(s, sim_below(s->net, 300));
+        terminate(s);
+    }
+    while (!all_ended(s) && sim_why(s) == NULL && sim_now(s) < end_ms) {
+        sim_net_alarm(s->net, end_ms);
+        sim_step(s);
+    }
+    hang_up_all(s);
+    if (!all_ended(s))
+        sim_break(s, "the daemon does not end");
+    if (sim_why(s) == NULL)
+        sim_check_ended(s);
+    return sim_why(s) == NULL;
+}
