@@ -303,9 +303,9 @@ static void shard_flush(struct shard *s)
 {
     size_t n = s->dirty.count;
 
-    /* One pass over those that are dirty now: a connection that could not be served marks itself
-     * again and waits for its send. */
-    while (n-- && s->sends_n < SENDS_PER_TURN) {
+    /* One pass over those that are dirty now. Serving one may close another, whose grants it no
+     * longer reads: then the list is shorter than it was. */
+    while (n-- && s->dirty.count && s->sends_n < SENDS_PER_TURN) {
         struct conn *c = CONTAINER_OF(list_pop(&s->dirty), struct conn, turn_link);
 
         c->dirty = false;
