@@ -310,6 +310,10 @@ static void shard_flush(struct shard *s)
 
         c->dirty = false;
         conn_flush(c);
+        if (c->dirty) { /* by its own records: what is left waits for the send just armed */
+            c->dirty = false;
+            list_remove(&s->dirty, &c->turn_link);
+        }
     }
     if (s->dry.count && ring_bufs_free(s->ring) >= DRY_RESUME_FREE) {
         while (s->dry.count) {
