@@ -346,6 +346,8 @@ void fwd_serve(struct conn *conn)
             struct leg *leg = b.served[i].leg;
             struct circuit *c = leg->circuit;
 
+            if (leg->done) /* what was said on behalf of one before it closed this connection */
+                continue;
             chunkq_consume(&leg->q, &conn->shard->chunks, b.served[i].n);
             fwd_drained(c, leg->side, b.served[i].n);
             fwd_leg_wake(c, leg->side);
