@@ -170,8 +170,8 @@ void circuit_leg_cut(struct circuit *c, unsigned side)
         return;
     struct stream *st = leg_unhook(leg);
 
+    /* Bytes of it that still lie in the run go first: control frames are sealed after the run. */
     circuit_leg_over(c, side);
-    fwd_run_flush(c->shard[side]);
     stream_reset(st);
 }
 
@@ -224,9 +224,6 @@ void circuit_leg_settle(struct circuit *c, unsigned side)
         struct conn *conn = leg->stream->conn;
 
         leg->tx_fin = true;
-        fwd_run_flush(c->shard[side]);
-        if (leg->done)
-            return;
         yamux_put_data(&leg->stream->y, frame, 0, YAMUX_FIN);
         conn_ctl(conn, bytes_of(frame, sizeof(frame)));
     }
