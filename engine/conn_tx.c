@@ -65,6 +65,13 @@ void conn_ctl(struct conn *c, struct bytes b)
 {
     if (c->state >= CONN_FLUSH)
         return;
+    if (c->ctl.bytes + b.n > CTL_MAX && conn_has_room(c)) { /* a burst within one turn */
+        if (c->shard->run.sink == c)
+            fwd_run_flush(c->shard);
+        conn_seal_ctl(c);
+        if (c->state == CONN_CLOSED)
+            return;
+    }
     if (c->ctl.bytes + b.n > CTL_MAX) {
         /* It asks faster than it reads the answers: all of this is small, so it is not our load. */
         STAT_INC(&c->shard->stats, slow_closed);
@@ -122,13 +129,15 @@ void conn_flush(struct conn *c)
 {
     if (c->state == CONN_CLOSED)
         return;
-    if (c->ctl.bytes)
+    /* Without room ctl waits too, or a peer that asks and never reads would make tx grow for ever.
+     * It loses no turn by that: no data is sealed ahead of it meanwhile. */
+    if (c->ctl.bytes && conn_has_room(c))
         conn_seal_ctl(c);
     if (c->state == CONN_MUX)
         fwd_serve(c);
     if (c->state == CONN_CLOSED)
         return;
-    if (c->ctl.bytes) /* FINs behind what was just served */
+    if (c->ctl.bytes && conn_has_room(c)) /* FINs behind what was just served */
         conn_seal_ctl(c);
     if (c->state == CONN_CLOSED)
         return;

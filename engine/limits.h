@@ -37,8 +37,8 @@ enum {
     JOIN_BYTES = RECV_BUF_BYTES + HANDSHAKE_INPUT_MAX,
 
     /* Egress of one connection: unsent ciphertext stops being added to at TX_HIGH (libp2p.md
-     * §20.3); control frames may pass it, up to CTL_MAX of plaintext, then the peer is not reading.
-     */
+     * §20.3), control frames gather up to CTL_MAX of plaintext behind it, then the peer is not
+     * reading. */
     TX_HIGH = 131072,
     CTL_MAX = 65536,
 
