@@ -143,5 +143,11 @@ void fwd_leg_wake(struct circuit *c, unsigned side); /* it may have become runna
 void fwd_serve(struct conn *conn); /* end of turn: legs of one connection, round robin */
 void fwd_drained(struct circuit *c, unsigned side, size_t n);
 void fwd_credit(struct circuit *c, unsigned side); /* grant what the other leg has drained */
+/* Bytes from this side's peer that the other side is not known to have drained yet. Of the last
+ * CREDIT_NEWS of them another shard tells nothing. */
+static inline uint64_t fwd_waiting(const struct circuit *c, unsigned side)
+{
+    return c->leg[side].taken - c->leg[side].granted;
+}
 
 #endif

@@ -157,8 +157,9 @@ void stream_consumed(struct stream *st, size_t n)
     if (st->consumed < GRANT_STEP &&
         (st->y.recv_credit >= YAMUX_WINDOW / 4 || st->consumed < YAMUX_GRANT_MIN))
         return;
-    if (st->kind == ST_CIRCUIT && shard_pool_high(c->shard))
-        return; /* memory is short: the window stays shut until the pool drains */
+    if (st->circuit && shard_pool_high(c->shard) &&
+        fwd_waiting(st->circuit, st->side) >= CREDIT_NEWS)
+        return; /* memory is short: the window stays shut until its own bytes have drained */
     yamux_put_grant(&st->y, frame, st->consumed);
     st->consumed = 0;
     conn_ctl(c, bytes_of(frame, sizeof(frame)));
