@@ -139,6 +139,8 @@ static void hop_reserve(struct stream *st)
         return;
     }
     st->kind = ST_HOP_WAIT;
+    if (c->resv.asked)
+        return; /* one answer serves all who wait, and control writes none while we read one */
     c->resv.used = c->resv.asked = true;
     control_post(s, &c->resv.to_control, RESV_ASK);
 }
