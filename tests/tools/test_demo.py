@@ -1,0 +1,70 @@
+"""tools/demo: a line per step, and a status that tells."""
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
+
+
+def demo(*arguments, cwd="/", env=None):
+    if not (BUILD / "engine/sluice").exists() or not (BUILD / "tools/sluice-peer").exists():
+        pytest.skip("nothing is built: tools/build")
+    return subprocess.run([ROOT / "tools/demo", *arguments], cwd=cwd, capture_output=True, text=True,
+                          timeout=60, env={**os.environ, "SLUICE_BUILD": str(BUILD), **(env or {})})
+
+
+def test_it_shows_a_circuit_in_under_ten_seconds():
+    began = time.monotonic()
+    done = demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - began < 10
+    lines = done.stdout.splitlines()
+    assert len(lines) >= 6 and all(line.startswith("✔ ") for line in lines), done.stdout
+    assert any("SHA-256" in line for line in lines)
+    assert any("neither was told the other's address" in line for line in lines)
+
+
+def test_a_relay_that_is_not_there_is_a_failure():
+    with socket.socket() as taken:  # bound, not listening: refused, and nobody else gets the port
+        taken.bind(("127.0.0.1", 0))
+        done = demo("--against", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert done.stdout.startswith("✘ a peer reserves a place")
+
+
+def test_it_tries_a_relay_that_runs_elsewhere(tmp_path):
+    relay = subprocess.Popen(
+        [BUILD / "engine/sluice", "--listen-p2p", "127.0.0.1:0", "--listen-http", "off",
+         "--listen-dig", "off", "--listen-turn", "off", "--data", tmp_path / "data",
+         "--circuit-bandwidth-mb", "1", "--byte-count", "sum", "--drain-secs", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        address = next(x for x in relay.stdout if x.startswith("relay address: ")).split()[2]
+        port = address.split("/")[4]
+        for where in [address, f"127.0.0.1:{port}", f"localhost:{port}"]:
+            done = demo("--against", where)
+            assert done.returncode == 0, (where, done.stdout, done.stderr)
+            assert "256 KiB" in done.stdout  # a quarter of what the relay allows
+    finally:
+        relay.terminate()
+        assert relay.wait(20) == 0
+
+
+def test_a_circuit_that_changes_bytes_or_tells_an_address_is_a_failure():
+    script = f"source {ROOT}/tools/demo; compare 1024 1 \"$1\" \"$2\"; exit $FAILED"
+    good = "circuit-closed X sent-sha256=aa received-sha256=aa match=yes addresses-seen=0"
+    for source, target, status in [
+        (good, good, 0),
+        (good, good.replace("received-sha256=aa", "received-sha256=bb"), 1),
+        (good.replace("match=yes", "match=no"), good, 1),
+        (good, good.replace("seen=0", "seen=1"), 1),
+        (good, "", 1),
+    ]:
+        done = subprocess.run(["bash", "-c", script, "x", source, target], capture_output=True)
+        assert done.returncode == status, (source, target, done.stdout.decode())
