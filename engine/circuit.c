@@ -270,8 +270,9 @@ void circuit_on_work(struct circuit *c, unsigned side, uint32_t bits)
             circuit_leg_over(c, 1);
             return;
         }
-        if (bits & CE_OPEN)
-            circuit_on_open(c);
+        /* Told that it failed, side 0 may have gone on to another home already. */
+        if (bits & CE_OPEN && !circuit_on_open(c))
+            return;
         on_work_common(c, 1, bits | (bits & CE_CLOSE ? CE_DATA : 0)); /* the inbox goes too */
         if (bits & CE_CLOSE)
             circuit_post(c, 0, CE_PEER_DONE);

@@ -106,8 +106,8 @@ struct circuit {
 /* A CONNECT on hop stream `st`: checks, then CE_OPEN to the target's shard; or the status at once.
  */
 void circuit_connect(struct stream *st, const struct peer_id *target);
-void circuit_on_open(struct circuit *c);      /* side 1 */
-void circuit_on_stop_done(struct circuit *c); /* side 0 */
+MUST_USE bool circuit_on_open(struct circuit *c); /* side 1; false: c is no more ours to touch */
+void circuit_on_stop_done(struct circuit *c);     /* side 0 */
 /* Side 1: the target answered, or its stream failed and is freed. retry: this connection could not
  * even try. */
 void circuit_stop_result(struct circuit *c, enum hop_status status, bool retry);

@@ -187,7 +187,7 @@ static struct stream *stop_stream(struct circuit *c)
     return st;
 }
 
-void circuit_on_open(struct circuit *c)
+bool circuit_on_open(struct circuit *c)
 {
     struct shard *s = c->shard[1];
     struct stream *st = stop_stream(c);
@@ -196,7 +196,7 @@ void circuit_on_open(struct circuit *c)
 
     if (!st) {
         circuit_stop_result(c, HOP_CONNECTION_FAILED, true);
-        return;
+        return false;
     }
     st->circuit = c;
     st->side = 1;
@@ -211,6 +211,7 @@ void circuit_on_open(struct circuit *c)
 
     conn_ctl(conn, bytes_of(frame, sizeof(frame)));
     conn_ctl(conn, bytes_of(msg, w.wrote));
+    return conn_alive(conn); /* it was closed by that: the result is told already */
 }
 
 void circuit_stop_result(struct circuit *c, enum hop_status status, bool retry)
