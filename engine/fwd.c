@@ -227,8 +227,13 @@ void fwd_early_push(struct circuit *c)
         inbox_push(to, k);
     }
     c->early = (struct chunkq){ 0 };
-    if (any)
+    if (c->shard[0] == c->shard[1]) {
+        /* At once: what comes next on this shard is not staged and would overtake mail. */
+        fwd_inbox_take(c, 1);
+        fwd_leg_wake(c, 1);
+    } else if (any) {
         circuit_post(c, 1, CE_DATA);
+    }
     if (c->early_fin)
         circuit_leg_fin(c, 0);
 }
