@@ -299,7 +299,7 @@ static bool lingers(struct circuit *c)
     bool ending = leg->rx_fin || leg->fin_due || leg->rst_due || leg->done || c->peer_over;
     bool silent = mark == c->linger_mark;
 
-    c->linger_mark = mark;
+    c->linger_mark = ending ? mark : 0; /* silence before the half-close does not count */
     return ending && silent;
 }
 
