@@ -326,9 +326,15 @@ static void shard_flush(struct shard *s)
     }
 }
 
+static bool all_empty(const struct shard *s)
+{
+    return atomic_load_explicit(&s->d->shards_empty, memory_order_acquire) == s->d->shards_n;
+}
+
 static uint64_t shard_wait_ns(const struct shard *s, bool wait)
 {
-    if (!wait || s->dirty.count || atomic_load_explicit(&s->mbox.head, memory_order_relaxed))
+    if (!wait || s->dirty.count || atomic_load_explicit(&s->mbox.head, memory_order_relaxed) ||
+        (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
 
@@ -337,12 +343,23 @@ static uint64_t shard_wait_ns(const struct shard *s, bool wait)
     return at <= s->now_ms ? 0 : (at - s->now_ms) * 1000000;
 }
 
-static bool shard_ended(const struct shard *s)
+/* All shards end together: one that has nothing left of its own still answers mail about the far
+ * legs of the others' circuits. */
+static bool shard_ended(struct shard *s)
 {
+    if (s->empty)
+        return all_empty(s);
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
-    return s->stopping && s->conns.live == 0 && s->circuits.live == 0;
+    if (!s->stopping || s->conns.live || s->circuits.live)
+        return false;
+    s->empty = true;
+    atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);
+    if (all_empty(s)) /* the next turn sends these, and ends */
+        for (unsigned i = 0; i < s->d->shards_n; i++)
+            shard_bell(s, s->d->shard[i]);
+    return false;
 }
 
 int shard_turn(struct shard *s, bool wait)
@@ -366,13 +383,15 @@ int shard_turn(struct shard *s, bool wait)
     shard_flush(s);
     fwd_stage_flush(s);
     conn_reap(s);
+    bool ended = shard_ended(s);
+
     shard_ring_bells(s);
     chunk_drain(&s->chunks);
     STAT_SET(&s->stats, chunk_bytes, chunk_bytes_used(&s->chunks));
     STAT_SET(&s->stats, conns, s->conns.live);
     STAT_SET(&s->stats, streams, s->streams.live);
     STAT_INC(&s->stats, loop_turns);
-    return shard_ended(s) ? -ECANCELED : 0;
+    return ended ? -ECANCELED : 0;
 }
 
 void shard_assert_empty(const struct shard *s)
