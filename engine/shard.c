@@ -261,7 +261,7 @@ void shard_bell(struct shard *from, struct shard *to)
 
 void shard_bell_control(struct shard *from)
 {
-    from->bells |= 1ull << 63;
+    from->bell_control = true;
 }
 
 static void shard_ring_bells(struct shard *s)
@@ -269,14 +269,17 @@ static void shard_ring_bells(struct shard *s)
     uint64_t bells = s->bells;
 
     s->bells = 0;
-    while (bells) {
+    for (; bells; bells &= bells - 1) {
         unsigned id = (unsigned)__builtin_ctzll(bells);
-        struct ring *to = id == 63 ? control_ring(s->d->control) : s->d->shard[id]->ring;
 
-        bells &= bells - 1;
-        ring_doorbell(s->ring, to, ud_make(OP_BELL, 0, 0));
+        ring_doorbell(s->ring, s->d->shard[id]->ring, ud_make(OP_BELL, 0, 0));
         STAT_INC(&s->stats, doorbells);
     }
+    if (s->bell_control) {
+        ring_doorbell(s->ring, control_ring(s->d->control), ud_make(OP_BELL, 0, 0));
+        STAT_INC(&s->stats, doorbells);
+    }
+    s->bell_control = false;
 }
 
 static void shard_take_mail(struct shard *s)

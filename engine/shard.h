@@ -62,7 +62,8 @@ struct shard {
     unsigned listeners_n;
     struct send_args *sends;
     unsigned sends_n;
-    uint64_t bells; /* bitmap of shards to wake at the end of the turn; bit 63: control */
+    uint64_t bells; /* bitmap of shards to wake at the end of the turn */
+    bool bell_control;
     bool draining, stopping;
     bool empty; /* stopping, and nothing is left: counted in the daemon's shards_empty */
     size_t chunk_high; /* above it windows stay shut (libp2p.md §20.3) */
