@@ -1,0 +1,237 @@
+/* /metrics and /stats.json: the names that dashboards know, every counter, and what promtool's lint
+ * asks for (descord.md §5, libp2p.md §11.8). */
+#include <criterion/criterion.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/metrics.h"
+
+static struct config cfg;
+static struct ops_status st;
+static char text[65536], json[65536];
+static const char *const field_names[] = {
+#define NAME(n) #n,
+    STATS_COUNTERS(NAME) STATS_GAUGES(NAME)
+};
+
+/* Every field has a value of its own: 1000001, 1000002 ... */
+static void setup(void)
+{
+    _Atomic uint64_t *v = (void *)&st.sum;
+
+    cfg = (struct config){ .circuits_max = 512, .circuits_per_peer_max = 5 };
+    cfg.hop.reservations_max = 1024;
+    cfg.hop.per_peer_max = 3;
+    cfg.hop.reservation_ms = 3600000;
+    cfg.circuit_limit = (struct hop_limit){ true, 3600, 104857600 };
+    st.config = &cfg;
+    st.uptime_ms = 77123;
+    st.peers_connected = 41;
+    st.peers_reserved = 42;
+    st.peers_in_circuits = 43;
+    st.shards = 2;
+    st.ready = true;
+    cr_assert(peer_id_parse(bytes_str("12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"),
+                            &st.relay));
+    for (size_t i = 0; i < ARRAY_LEN(field_names); i++)
+        atomic_store(&v[i], 1000001 + i);
+    size_t n = metrics_text(&st, text, sizeof(text));
+
+    cr_assert(n > 0 && n == strlen(text));
+}
+
+TestSuite(metrics, .init = setup);
+
+static bool has(const char *line)
+{
+    for (const char *at = text; (at = strstr(at, line)); at++)
+        if (at == text || at[-1] == '\n')
+            return true;
+    return false;
+}
+
+Test(metrics, has_the_five_names_of_descord_live)
+{
+    char line[96];
+
+    cr_expect(has("relay_uptime_seconds 77\n"));
+    cr_expect(has("relay_connected_peers 41\n"));
+    cr_expect(has("relay_peers_with_circuits 43\n"));
+    cr_expect(has("# TYPE relay_active_circuits gauge\n"));
+    snprintf(line, sizeof(line), "relay_active_circuits %llu\n",
+             (unsigned long long)STAT_GET(&st.sum, circuits));
+    cr_expect(has(line));
+    cr_expect(has("# TYPE relay_bandwidth_bytes_total counter\n"));
+    snprintf(line, sizeof(line), "relay_bandwidth_bytes_total %llu\n",
+             (unsigned long long)(STAT_GET(&st.sum, bytes_src_to_dst) +
+                                  STAT_GET(&st.sum, bytes_dst_to_src)));
+    cr_expect(has(line));
+}
+
+Test(metrics, has_the_names_of_gos_relay_service)
+{
+    static const char *const names[] = {
+        "libp2p_relaysvc_status 1",
+        "libp2p_relaysvc_reservations_total{type=\"opened\"}",
+        "libp2p_relaysvc_reservations_total{type=\"renewed\"}",
+        "libp2p_relaysvc_reservations_total{type=\"closed\"}",
+        "libp2p_relaysvc_reservation_request_response_status_total{status=\"ok\"",
+        "libp2p_relaysvc_reservation_rejections_total{reason=\"resource limit exceeded\"}",
+        "libp2p_relaysvc_connections_total{type=\"opened\"}",
+        "libp2p_relaysvc_connections_total{type=\"closed\"}",
+        "libp2p_relaysvc_connection_request_response_status_total{status=\"error\",code=\"203\"}",
+        "libp2p_relaysvc_connection_rejections_total{reason=\"no reservation\"}",
+        "libp2p_relaysvc_connection_duration_seconds_sum",
+        "libp2p_relaysvc_connection_duration_seconds_count",
+        "libp2p_relaysvc_data_transferred_bytes_total",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        cr_expect(has(names[i]), "%s", names[i]);
+    st.draining = true;
+    cr_assert_gt(metrics_text(&st, text, sizeof(text)), 0u);
+    cr_expect(has("libp2p_relaysvc_status 0\n"));
+}
+
+Test(metrics, opened_never_falls_below_zero)
+{
+    STAT_SET(&st.sum, reserve_ok, 5);
+    STAT_SET(&st.sum, reserve_renewed, 6); /* seen on one shard before its OK on another */
+    cr_assert_gt(metrics_text(&st, text, sizeof(text)), 0u);
+    cr_expect(has("libp2p_relaysvc_reservations_total{type=\"opened\"} 0\n"));
+}
+
+/* A counter added to stats.h appears by itself. circuit_ms_total is the sum of durations, and
+ * circuits the descord gauge. */
+Test(metrics, shows_every_counter_and_gauge)
+{
+    struct jw j = jw_of(json, sizeof(json));
+
+    jw_open(&j, '{');
+    metrics_json(&st, &j);
+    jw_close(&j, '}');
+    cr_assert_not(j.bad);
+    for (size_t i = 0; i < ARRAY_LEN(field_names); i++) {
+        char value[32];
+
+        snprintf(value, sizeof(value), " %zu\n", 1000001 + i);
+        if (strcmp(field_names[i], "circuit_ms_total") == 0)
+            snprintf(value, sizeof(value), "seconds_sum %zu.%03zu\n", (1000001 + i) / 1000,
+                     (1000001 + i) % 1000);
+        cr_expect(strstr(text, value), "%s is not in /metrics", field_names[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(field_names); i++) {
+        char key[96];
+
+        if (strcmp(field_names[i], "conns") == 0)
+            break; /* gauges have names of their own */
+        snprintf(key, sizeof(key), "\"%s\":%zu", field_names[i], 1000001 + i);
+        cr_expect(strstr(json, key), "%s is not in /stats.json", field_names[i]);
+    }
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+
+    return n >= m && strcmp(s + n - m, tail) == 0;
+}
+
+/* The rules of promtool's lint that a text of ours could break. */
+static void lint_name(const char *name, const char *type)
+{
+    static const char *const units[] = { "s",  "ms", "us", "ns", "sec", "b",
+                                         "kb", "mb", "gb", "m",  "h",   "d" };
+    char copy[128], *save = NULL;
+
+    cr_expect_eq(strcmp(type, "counter") == 0, ends_with(name, "_total"), "%s is a %s", name, type);
+    cr_expect_not(ends_with(name, "_count") || ends_with(name, "_sum") ||
+                      ends_with(name, "_bucket"),
+                  "%s", name);
+    snprintf(copy, sizeof(copy), "%s", name);
+    for (char *part = strtok_r(copy, "_", &save); part; part = strtok_r(NULL, "_", &save)) {
+        for (size_t i = 0; i < ARRAY_LEN(units); i++)
+            cr_expect(strcmp(part, units[i]) != 0, "%s abbreviates a unit", name);
+        cr_expect(strcmp(part, "counter") && strcmp(part, "gauge") && strcmp(part, "summary"), "%s",
+                  name);
+    }
+    for (const char *p = name; *p; p++)
+        cr_expect(islower(*p) || isdigit(*p) || *p == '_', "%s", name);
+}
+
+Test(metrics, is_clean_in_promtools_eyes)
+{
+    static char seen[256][128], samples[512][256];
+    unsigned seen_n = 0, samples_n = 0;
+    char metric[128] = "", type[16] = "", *save = NULL;
+    bool helped = false;
+
+    cr_expect_eq(text[strlen(text) - 1], '\n');
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char name[128], base[128];
+
+        if (strncmp(line, "# HELP ", 7) == 0) {
+            cr_assert_eq(sscanf(line, "# HELP %127s", metric), 1);
+            cr_expect(strlen(line) > strlen(metric) + 8, "help says nothing: %s", line);
+            for (unsigned i = 0; i < seen_n; i++)
+                cr_expect(strcmp(seen[i], metric) != 0, "%s comes twice", metric);
+            snprintf(seen[seen_n++], sizeof(seen[0]), "%s", metric);
+            helped = true;
+            continue;
+        }
+        if (strncmp(line, "# TYPE ", 7) == 0) {
+            cr_assert_eq(sscanf(line, "# TYPE %127s %15s", name, type), 2);
+            cr_expect_str_eq(name, metric, "type follows help");
+            cr_expect(helped);
+            lint_name(metric, type);
+            continue;
+        }
+        cr_assert_eq(sscanf(line, "%127[a-z0-9_]", name), 1, "%s", line);
+        snprintf(base, sizeof(base), "%s", name);
+        if (strcmp(type, "summary") == 0)
+            *strrchr(base, '_') = '\0';
+        cr_expect_str_eq(base, metric, "a sample under its metric: %s", line);
+        char *space = strrchr(line, ' ');
+
+        cr_assert_not_null(space);
+        for (const char *p = space + 1; *p; p++)
+            cr_expect(isdigit(*p) || *p == '.', "%s", line);
+        *space = '\0';
+        for (unsigned i = 0; i < samples_n; i++)
+            cr_expect(strcmp(samples[i], line) != 0, "%s comes twice", line);
+        snprintf(samples[samples_n++], sizeof(samples[0]), "%s", line);
+    }
+    cr_expect_gt(samples_n, ARRAY_LEN(field_names));
+}
+
+Test(metrics, knows_when_it_does_not_fit)
+{
+    size_t whole = strlen(text);
+
+    for (size_t cap = 1; cap <= whole; cap += cap < 64 ? 1 : 97) {
+        char *small = malloc(cap);
+
+        cr_expect_eq(metrics_text(&st, small, cap), 0u, "cap %zu of %zu", cap, whole);
+        free(small);
+    }
+    cr_expect_eq(metrics_text(&st, text, whole + 1), whole);
+}
+
+/* descord.md check 4: the limits read back. */
+Test(metrics, stats_json_has_descords_keys)
+{
+    struct jw j = jw_of(json, sizeof(json));
+
+    jw_open(&j, '{');
+    metrics_json(&st, &j);
+    jw_close(&j, '}');
+    cr_expect(strstr(json, "\"uptime_seconds\":77,"));
+    cr_expect(strstr(json, "\"peers\":41,"));
+    cr_expect(strstr(json, "\"bandwidth_bytes\":"));
+    cr_expect(strstr(json, "\"limits\":{\"max_conns\":0,\"max_reservations\":1024,"
+                           "\"max_reservations_per_peer\":3,\"max_circuits\":512,"
+                           "\"max_circuits_per_peer\":5,\"circuit_duration_secs\":3600,"
+                           "\"circuit_bandwidth_bytes\":104857600,"),
+              "%s", json);
+}
