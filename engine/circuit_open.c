@@ -47,7 +47,8 @@ static enum hop_status connect_check(struct stream *st, const struct peer_id *ta
     struct shard *s = c->shard;
     const struct config *cfg = s->d->cfg;
     struct quota *q = s->d->quota;
-    struct bytes who = bytes_of(&c->peer, sizeof(c->peer)), ip = bytes_of(c->remote.ip, 16);
+    struct netaddr from = conn_prefix(&c->remote, false);
+    struct bytes who = bytes_of(&c->peer, sizeof(c->peer)), ip = bytes_of(from.ip, 16);
 
     *reason = "access list";
     if (!acl_allows(daemon_acl(s->d), ACL_CONNECT_SRC, &c->peer, c->remote.ip) ||

@@ -8,15 +8,15 @@
 #include "engine/rng.h"
 #include "engine/shard.h"
 
-static void subnet_of(const uint8_t ip[16], uint8_t out[16])
+struct netaddr conn_prefix(const struct netaddr *a, bool subnet)
 {
-    struct netaddr a = { .port = 0 };
-    size_t keep;
+    struct netaddr out = { .port = 0 };
 
-    memcpy(a.ip, ip, 16);
-    keep = netaddr_is4(&a) ? 15 : 7; /* IPv4 /24, IPv6 /56 */
-    memset(out, 0, 16);
-    memcpy(out, ip, keep);
+    if (netaddr_is4(a))
+        memcpy(out.ip, a->ip, subnet ? 15 : 16);
+    else
+        memcpy(out.ip, a->ip, subnet ? 7 : 8);
+    return out;
 }
 
 /* Limits by where it comes from. Each take is remembered, so that one release is certain. */
@@ -25,16 +25,15 @@ static const char *conn_admit_address(struct conn *c)
     struct shard *s = c->shard;
     const struct config *cfg = s->d->cfg;
     struct quota *q = s->d->quota;
-    uint8_t subnet[16];
+    struct netaddr one = conn_prefix(&c->remote, false), subnet = conn_prefix(&c->remote, true);
 
-    subnet_of(c->remote.ip, subnet);
-    c->key_ip = quota_key(q, QUOTA_CONN_IP, bytes_of(c->remote.ip, 16));
-    c->key_subnet = quota_key(q, QUOTA_CONN_SUBNET, bytes_of(subnet, 16));
+    c->key_ip = quota_key(q, QUOTA_CONN_IP, bytes_of(one.ip, 16));
+    c->key_subnet = quota_key(q, QUOTA_CONN_SUBNET, bytes_of(subnet.ip, 16));
     if (!acl_allows(daemon_acl(s->d), ACL_CONN, NULL, c->remote.ip)) {
         STAT_INC(&s->stats, conns_denied);
         return "denied by address";
     }
-    if (!rate_allow(q, quota_key(q, RATE_HANDSHAKE_IP, bytes_of(c->remote.ip, 16)), s->now_ms,
+    if (!rate_allow(q, quota_key(q, RATE_HANDSHAKE_IP, bytes_of(one.ip, 16)), s->now_ms,
                     cfg->handshakes_per_ip_max, cfg->handshake_refill_ms)) {
         STAT_INC(&s->stats, conns_refused_ip);
         return "connection rate of its address";

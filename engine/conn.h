@@ -93,6 +93,8 @@ struct conn {
 };
 
 /* conn.c */
+/* Whom limits take for one: an IPv4 address or /24, an IPv6 /64 or /56 (libp2p.md §16.1). */
+struct netaddr conn_prefix(const struct netaddr *a, bool subnet);
 void conn_accept(struct shard *s, int fd);
 void conn_close(struct conn *c, const char *why); /* at once; the object may outlive the call */
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
