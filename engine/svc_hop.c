@@ -120,21 +120,27 @@ void svc_hop_answer(struct conn *c)
     }
 }
 
+/* What need not go to control; NULL: it decides. */
+static const char *reserve_refusal(const struct conn *c)
+{
+    const struct shard *s = c->shard;
+
+    if (!acl_allows(daemon_acl(s->d), ACL_RESERVE, &c->peer, c->remote.ip))
+        return "access list";
+    if (atomic_load_explicit(&s->d->draining, memory_order_relaxed))
+        return "draining";
+    return shard_pool_high(s) && !c->resv.held ? "buffer memory" : NULL; /* libp2p.md §23 */
+}
+
 static void hop_reserve(struct stream *st)
 {
     struct conn *c = st->conn;
     struct shard *s = c->shard;
+    const char *refusal = reserve_refusal(c);
 
-    /* 200, not 202: rust takes 202 for a protocol violation (Q4). */
-    if (!acl_allows(daemon_acl(s->d), ACL_RESERVE, &c->peer, c->remote.ip)) {
+    if (refusal) { /* 200, not 202: rust takes 202 for a protocol violation (Q4) */
         STAT_INC(&s->stats, reserve_status_200);
-        reserve_denied(c, HOP_RESERVATION_REFUSED, "access list");
-        svc_hop_status(st, HOP_RESERVATION_REFUSED);
-        return;
-    }
-    if (atomic_load_explicit(&s->d->draining, memory_order_relaxed)) {
-        STAT_INC(&s->stats, reserve_status_200);
-        reserve_denied(c, HOP_RESERVATION_REFUSED, "draining");
+        reserve_denied(c, HOP_RESERVATION_REFUSED, refusal);
         svc_hop_status(st, HOP_RESERVATION_REFUSED);
         return;
     }
