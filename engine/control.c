@@ -150,7 +150,6 @@ static void control_due(struct control *c)
         (c->now_ms >= c->drain_end_ms ||
          (circuits_now(c) == 0 && c->now_ms >= c->drain_from_ms + DRAIN_MIN_MS)))
         control_stop(c);
-    control_expire(c);
     if (c->now_ms >= c->tick_at_ms) {
         c->tick_at_ms = c->now_ms + TICK_MS;
         if (c->door)
@@ -198,6 +197,7 @@ int control_turn(struct control *c, bool wait)
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(c->ring, &cqe); n++)
         if (ud_op(cqe.ud) >= OPS_OP_FIRST && ud_op(cqe.ud) <= OPS_OP_LAST)
             opsdoor_on_cqe(c->door, &cqe, c->now_ms);
+    control_expire(c); /* before anybody asks: hop.h */
     for (struct mnode *n = mbox_take(&c->mbox), *next; n; n = next) {
         next = n->next;
         control_on_mail(c, n);

@@ -77,7 +77,7 @@ void control_on_resv(struct control *c, struct mnode *n)
 
 void control_expire(struct control *c)
 {
-    enum { EXPIRE_PER_TURN = 256 };
+    enum { EXPIRE_PER_TURN = 4096 };
     struct hop_slot *slot;
 
     for (int i = 0; i < EXPIRE_PER_TURN && (slot = hop_expire(&c->hop, c->now_ms)); i++) {
