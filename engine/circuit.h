@@ -5,7 +5,7 @@
  * The sides talk only through leg[].work (event bits, posted at most once until taken), leg[].inbox
  * (chunks, pushed by the other side) and the fields marked so. Nothing of a side is touched by the
  * other shard. While the circuit opens, side 0 posts only CE_OPEN and CE_RST: so when a stop stream
- * could not be tried, no event of the old attempt is in any mailbox and side 1 may move to another
+ * came to nothing, no event of the old attempt is in any mailbox and side 1 may move to another
  * shard. Closing: side 1 reports CE_LEG_DONE when its leg is over; side 0, when both are, posts
  * CE_CLOSE as the last thing it ever posts, and side 1 answers CE_PEER_DONE as its last. Then
  * nothing is in any mailbox and side 0 frees.
@@ -89,7 +89,7 @@ struct circuit {
     struct home home;
     /* side 1 writes before CE_STOP_DONE, side 0 reads */
     enum hop_status stop_status;
-    bool stop_retry; /* that connection could not take the stop stream: try the next home */
+    bool stop_retry; /* the target itself gave no answer there: try the next home */
     /* side 0's */
     uint8_t state;
     bool counted, opened, peer_over, close_posted;
@@ -108,8 +108,8 @@ struct circuit {
 void circuit_connect(struct stream *st, const struct peer_id *target);
 MUST_USE bool circuit_on_open(struct circuit *c); /* side 1; false: c is no more ours to touch */
 void circuit_on_stop_done(struct circuit *c);     /* side 0 */
-/* Side 1: the target answered, or its stream failed and is freed. retry: this connection could not
- * even try. */
+/* Side 1: the target answered, or its stream failed and is freed. retry: it did not answer, so
+ * another connection of the target may; c is then no more ours to touch. */
 void circuit_stop_result(struct circuit *c, enum hop_status status, bool retry);
 
 /* circuit.c */

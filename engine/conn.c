@@ -264,7 +264,7 @@ static void conn_drop_streams(struct conn *c)
             struct circuit *x = st->circuit;
 
             stream_free(st);
-            circuit_stop_result(x, HOP_CONNECTION_FAILED, false);
+            circuit_stop_result(x, HOP_CONNECTION_FAILED, true);
         } else if (st->circuit) {
             struct circuit *x = st->circuit;
             unsigned side = st->side;
@@ -314,11 +314,22 @@ void conn_close(struct conn *c, const char *why)
         control_post(s, &c->resv.to_control, RESV_GONE);
     }
     if (c->ops) {
-        /* close(2) would end neither an armed receive nor the connection (io_uring.md §6). */
+        /* close(2) would end neither an armed receive nor the connection (io_uring.md §6). The
+         * cancellation counts as in flight too: what it shall end may complete in this very turn,
+         * and submitted behind the close it would hit whoever has the descriptor then. */
+        c->cancel_armed = true;
+        c->ops++;
         ring_shutdown(c->fd, SHUT_RDWR);
         ring_cancel_fd(s->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
     }
     list_append(&s->closed, &c->turn_link); /* freed at the end of a turn: callers still hold it */
+}
+
+void conn_on_cancel(struct conn *c)
+{
+    ASSERT(c->cancel_armed);
+    c->cancel_armed = false;
+    c->ops--;
 }
 
 static void conn_free(struct conn *c)

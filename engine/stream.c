@@ -305,7 +305,7 @@ void stream_on_rst(struct stream *st)
         stream_free(st);
     } else if (st->kind == ST_STOP) {
         stream_free(st);
-        circuit_stop_result(c, HOP_CONNECTION_FAILED, false);
+        circuit_stop_result(c, HOP_CONNECTION_FAILED, true); /* busy here (libp2p.md §16.2) */
     } else {
         circuit_leg_lost(c, side, END_RESET);
     }

@@ -225,6 +225,7 @@ bool svc_stop_feed(struct stream *st, struct cur *in)
     struct stop_msg m = { 0 };
     struct bytes body;
     enum hop_status status = HOP_CONNECTION_FAILED;
+    bool answered = false; /* else another connection of the target may do (libp2p.md §11.3) */
 
     if (in && !st->agreed) {
         switch (mss_dial_feed(&st->dial, STOP_PROTOCOL, in)) {
@@ -244,7 +245,8 @@ bool svc_stop_feed(struct stream *st, struct cur *in)
         case MESSAGE_BAD:
             break;
         case MESSAGE_WHOLE:
-            if (stop_decode(body, &m) && m.has_status)
+            answered = stop_decode(body, &m) && m.has_status;
+            if (answered)
                 status = stop_to_hop_status(&m);
         }
     }
@@ -256,6 +258,6 @@ bool svc_stop_feed(struct stream *st, struct cur *in)
     }
     st->circuit = NULL;
     stream_reset(st);
-    circuit_stop_result(c, status, false);
+    circuit_stop_result(c, status, !answered);
     return false;
 }
