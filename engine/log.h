@@ -67,6 +67,11 @@ void log_text(struct logq *q, enum log_level level, const char *fmt, ...) PRINTF
 struct ops_status;
 void log_stats(struct logq *q, const struct ops_status *st);
 
+/* What a preset's operators look for when it has started: the words, the configuration (descord; at
+ * level debug elsewhere), peer id and the addresses really bound. */
+void log_started(struct logq *q, const struct config *c, const struct peer_id *id,
+                 const struct netaddr *bound, unsigned n);
+
 /* Tests and simulation: formats everything queued into `sink`, in order. */
 void log_drain_to(struct log *l, void (*sink)(void *arg, const char *line), void *arg);
 /* Pure formatter, one line without newline; returns its length (cut at cap). */

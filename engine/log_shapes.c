@@ -225,3 +225,40 @@ void shape_dusk(const struct config *c, const struct event_rec *e, struct line *
     if (e->kind != EV_CIRCUIT_CLOSED)
         put_reason(e, l);
 }
+
+/* ---- the start ----------------------------------------------------------------------------- */
+
+struct starting {
+    struct logq *q;
+    enum log_level level;
+};
+
+static void say_setting(void *arg, const char *text)
+{
+    const struct starting *s = arg;
+
+    log_text(s->q, s->level, "config: %s", text);
+}
+
+void log_started(struct logq *q, const struct config *c, const struct peer_id *id,
+                 const struct netaddr *bound, unsigned n)
+{
+    struct starting s = { q, c->preset == PRESET_DESCORD ? LOG_INFO : LOG_DEBUG };
+    bool descord = c->preset == PRESET_DESCORD;
+    char text[PEER_TEXT_MAX], addr[MADDR_TEXT_MAX];
+    struct maddr m;
+
+    if (descord)
+        log_text(q, LOG_INFO, "🚀 Relay server starting (sluice %s)", SLUICE_VERSION);
+    else
+        log_text(q, LOG_INFO, "%s starting",
+                 c->preset == PRESET_DUSK ? "dusk relay server" : "sluice");
+    config_dump(c, say_setting, &s);
+    peer_id_text(id, text);
+    log_text(q, LOG_INFO, "%s: %s", descord ? "🆔 Peer ID" : "peer id", text);
+    for (unsigned i = 0; i < n; i++) {
+        maddr_from_tcp(&bound[i], &m);
+        if (maddr_text(maddr_bytes(&m), addr, sizeof(addr)))
+            log_text(q, LOG_INFO, "%s %s", descord ? "🎧 Listening on" : "listening on", addr);
+    }
+}

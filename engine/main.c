@@ -176,7 +176,7 @@ static void say_addresses(const struct process *p)
     for (unsigned i = 0; i < p->doors.n; i++) {
         size_t n = doors_reachable(&p->doors.bound[i], reach, ARRAY_LEN(reach));
 
-        if (p->cfg.preset == PRESET_DUSK) /* its own one line (dusk.md §12) */
+        if (p->cfg.preset == PRESET_DUSK || n == 0) /* dusk.md §12: one line; or no network yet */
             reach[0] = p->doors.bound[i], n = 1;
         for (size_t k = 0; k < n; k++) {
             maddr_from_tcp(&reach[k], &m);
@@ -192,6 +192,7 @@ static void say_ready(const struct process *p, bool created)
     char text[NETADDR_TEXT_MAX];
     struct netaddr at;
 
+    log_started(p->q, &p->cfg, &p->me.id, p->doors.bound, p->doors.n);
     say_addresses(p);
     if (opsdoor_http_bound(p->control.door, &at)) {
         netaddr_text(&at, text);
@@ -357,6 +358,12 @@ static int run(struct process *p, int argc, char **argv, char **envp)
     return status;
 }
 
+static void print_line(void *arg, const char *text)
+{
+    (void)arg;
+    puts(text);
+}
+
 int main(int argc, char **argv, char **envp)
 {
     static struct process p;
@@ -369,6 +376,7 @@ int main(int argc, char **argv, char **envp)
         return status < 0 ? 0 : status;
     crypto_init();
     if (p.cfg.check_only) {
+        config_dump(&p.cfg, print_line, NULL);
         config_free(&p.cfg);
         return 0;
     }

@@ -321,6 +321,40 @@ Test(log_ring, a_full_ring_drops_counts_and_says_so)
     log_free(l);
 }
 
+/* descord.md §6 and check 1, dusk.md §12. */
+Test(log_ring, the_start_is_told_in_the_words_of_the_preset)
+{
+    struct netaddr bound[2];
+    struct log *l = log_new(&cfg);
+    struct logq *q = log_attach(l, "main");
+    static char all[65536];
+
+    cr_assert(netaddr_parse(bytes_str("0.0.0.0:9000"), &bound[0]));
+    cr_assert(netaddr_parse(bytes_str("[::]:9000"), &bound[1]));
+    for (int preset = PRESET_NONE; preset <= PRESET_DESCORD; preset++) {
+        cfg.preset = (enum preset)preset;
+        cfg.hop.reservations_max = 1024;
+        log_started(q, &cfg, &alice, bound, 2);
+        got.n = 0;
+        log_drain_to(l, sink, &got);
+        all[0] = '\0';
+        for (unsigned i = 0; i < got.n; i++)
+            strncat(all, got.text[i], sizeof(all) - strlen(all) - 1);
+        cr_expect(strstr(all, ALICE) && strstr(all, "/ip4/0.0.0.0/tcp/9000") &&
+                  strstr(all, "/ip6/::/tcp/9000"));
+        if (preset == PRESET_DESCORD)
+            cr_expect(strstr(all, "🚀") && strstr(all, "🎧") &&
+                          strstr(all, "max-reservations = 1024"),
+                      "%s", all);
+        else
+            cr_expect_null(strstr(all, "max-reservations"), "at debug only");
+        if (preset == PRESET_DUSK)
+            cr_expect(strstr(all, "dusk relay server starting") && strstr(all, "peer id: " ALICE),
+                      "%s", all);
+    }
+    log_free(l);
+}
+
 /* ---- the writer ---------------------------------------------------------------------------- */
 
 static uint64_t cpu_ms(void)
