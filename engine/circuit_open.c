@@ -255,6 +255,7 @@ static void circuit_opened(struct circuit *c)
     struct wcur w = wcur_of(msg, sizeof(msg));
     uint64_t check_ms = s->now_ms + s->d->cfg->linger_ms / 2;
 
+    stream_uncount(st); /* HOP_STREAMS_MAX is of handshakes (libp2p.md §23); circuits have limits */
     c->state = CIRCUIT_OPEN;
     c->opened = true;
     c->opened_ms = s->now_ms;

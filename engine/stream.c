@@ -61,7 +61,7 @@ bool stream_count(struct stream *st, enum stream_count what, unsigned max)
     return true;
 }
 
-static void stream_uncount(struct stream *st)
+void stream_uncount(struct stream *st)
 {
     uint16_t *c16 = count16_of(st->conn, st->counted);
     uint8_t *c8 = count8_of(st->conn, st->counted);

@@ -42,6 +42,7 @@ struct stream {
 struct stream *stream_new(struct conn *c, enum stream_kind kind);
 /* Takes one of the connection's places for such streams; false: all are taken. */
 bool stream_count(struct stream *st, enum stream_count what, unsigned max);
+void stream_uncount(struct stream *st); /* gives it back; stream_free does so too */
 /* Detaches, uncounts and frees. Says nothing to the peer. */
 void stream_free(struct stream *st);
 void stream_reset(struct stream *st);  /* RST and free; a leg must be let go first */
