@@ -186,6 +186,8 @@ static void fwd_remote(struct circuit *c, unsigned side, struct bytes data)
 void fwd_inbox_take(struct circuit *c, unsigned side)
 {
     enum { MERGE_MAX = 1024 }; /* copying less than this is cheaper than holding a chunk for it */
+    /* And a chunk that is not half full is merged too, or small pieces to a sink that does not read
+     * would hold many times the memory that their credit stands for. */
     struct leg *leg = &c->leg[side];
     struct chunk_pool *mine = &c->shard[side]->chunks;
     struct chunk *k = atomic_exchange_explicit(&leg->inbox, NULL, memory_order_acquire);
@@ -204,7 +206,8 @@ void fwd_inbox_take(struct circuit *c, unsigned side)
         oldest->next = NULL;
         if (leg->done) {
             chunk_free(mine, oldest);
-        } else if (tail && oldest->len <= MERGE_MAX && chunk_room(tail) >= oldest->len) {
+        } else if (tail && (oldest->len <= MERGE_MAX || oldest->len < oldest->cap / 2) &&
+                   chunk_room(tail) >= oldest->len) {
             memcpy(chunk_tail(tail), oldest->data + oldest->off, oldest->len);
             tail->len += oldest->len;
             leg->q.bytes += oldest->len;
