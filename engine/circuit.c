@@ -121,6 +121,21 @@ static void circuit_advance(struct circuit *c)
     circuit_post(c, 1, CE_CLOSE);
 }
 
+/* It ended before it opened and nobody was told a status (libp2p.md §23: Denied(cancelled)). */
+static void log_cancelled(const struct circuit *c)
+{
+    enum circuit_end end = atomic_load_explicit(&c->end, memory_order_relaxed);
+    struct event_rec e = { .kind = EV_CIRCUIT_DENIED,
+                           .level = LOG_INFO,
+                           .peer = c->source,
+                           .peer2 = c->target,
+                           .status = HOP_CONNECTION_FAILED,
+                           .reason = circuit_end_text(end) };
+
+    if (end != END_REFUSED)
+        log_event(c->shard[0]->log, &e);
+}
+
 void circuit_leg_over(struct circuit *c, unsigned side)
 {
     struct leg *leg = &c->leg[side];
@@ -141,6 +156,8 @@ void circuit_leg_over(struct circuit *c, unsigned side)
         circuit_post(c, 0, CE_LEG_DONE);
         return;
     }
+    if (c->state == CIRCUIT_OPENING)
+        log_cancelled(c);
     c->state = CIRCUIT_CLOSING;
     chunkq_clear(&c->early, &s->chunks);
     circuit_uncount(c);
@@ -309,6 +326,7 @@ void circuit_on_timer(struct circuit *c)
     uint64_t next_ms = s->now_ms + s->d->cfg->linger_ms / 2;
 
     if (c->state == CIRCUIT_OPENING) {
+        circuit_end_once(c, END_REFUSED); /* before side 1 can say why its leg was reset */
         circuit_post(c, 1, CE_RST);
         circuit_refuse(c, HOP_CONNECTION_FAILED, "target did not answer in time");
         return;
