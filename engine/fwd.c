@@ -58,11 +58,13 @@ static bool in_scratch(const struct shard *s, const uint8_t *p)
     return p >= s->scratch + YAMUX_HEADER && p < s->scratch + SCRATCH_BYTES;
 }
 
-/* May this leg's next bytes be sealed right now? */
+/* May this leg's next bytes be sealed right now? Not past others that wait for room: the room that
+ * a send leaves would go to whoever is read next, and never to them (libp2p.md §20.4). */
 static bool leg_direct(const struct leg *leg)
 {
     return leg->ready && !leg->rst_due && !leg->q.bytes && leg->stream->y.send_credit &&
-           leg->stream->conn->state == CONN_MUX && conn_has_room(leg->stream->conn);
+           leg->stream->conn->state == CONN_MUX && !leg->stream->conn->runnable.count &&
+           conn_has_room(leg->stream->conn);
 }
 
 /* k bytes at p, behind a header written in place. false: the sink died of it. */
