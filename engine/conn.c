@@ -270,7 +270,7 @@ static void conn_drop_streams(struct conn *c)
             unsigned side = st->side;
 
             yamux_detach(&st->y);
-            circuit_leg_lost(x, side, END_CONN_LOST);
+            circuit_leg_lost(x, side, c->shard->stopping ? END_DRAIN : END_CONN_LOST);
         } else {
             stream_free(st);
         }
