@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "engine/mem.h"
 #include "seeded.h"
 
 struct thing {
@@ -169,6 +170,22 @@ Test(slab, costs_no_memory_before_it_is_used)
     cr_assert_eq(pages, USED, "%zu: a huge page costs 2 MiB at once", pages);
     slab_fini(&s);
 }
+
+#ifdef MEM_ASAN
+Test(slab, lets_the_address_sanitizer_see_a_use_after_free)
+{
+    struct slab s = slab_of(1);
+    struct thing *t = slab_new(&s);
+
+    cr_assert(!__asan_address_is_poisoned(t->b));
+    slab_free(&s, t);
+    cr_assert(__asan_address_is_poisoned(t->b));
+    cr_assert(!__asan_address_is_poisoned(&t->head), "slab_find looks at it");
+    cr_assert_eq(slab_new(&s), t);
+    cr_assert(!__asan_address_is_poisoned(t->b) && !__asan_address_is_poisoned(&t->a));
+    slab_fini(&s);
+}
+#endif
 
 Test(slab, agrees_with_a_naive_model_for_many_seeds)
 {
