@@ -60,15 +60,19 @@ struct producer {
     uint64_t sent, rang;
 };
 
+/* A busy machine may hardly let a thread run: the work that a test needs comes before its time. */
+enum { WORK_MIN = 2000 };
+
 static struct producer producers[PRODUCERS];
 static struct mbox box;
+static _Atomic unsigned done; /* threads that post no more */
 
 static void *produce(void *arg)
 {
     struct producer *p = arg;
     uint64_t end = test_real_ms() + STRESS_MS;
 
-    while (test_real_ms() < end) {
+    while (test_real_ms() < end || p->sent < WORK_MIN) {
         for (size_t i = 0; i < NODES; i++) {
             struct item *it = &p->item[i];
 
@@ -80,23 +84,22 @@ static void *produce(void *arg)
             p->rang += mbox_push(&box, &it->node);
         }
     }
+    atomic_fetch_add_explicit(&done, 1, memory_order_release);
     return NULL;
 }
 
 /* Items go out in the order of the array, but only those that are free; numbers rise anyway. */
-Test(mbox, loses_and_reorders_nothing_among_threads, .timeout = 30)
+Test(mbox, loses_and_reorders_nothing_among_threads, .timeout = 60)
 {
     uint64_t got[PRODUCERS] = { 0 }, batches = 0, rang = 0;
-    bool more = true;
 
+    atomic_store(&done, 0);
     for (int i = 0; i < PRODUCERS; i++) {
         for (int k = 0; k < NODES; k++)
             atomic_init(&producers[i].item[k].free, true);
         cr_assert_eq(pthread_create(&producers[i].thread, NULL, produce, &producers[i]), 0);
     }
-    uint64_t end = test_real_ms() + STRESS_MS + 100;
-    while (more) {
-        more = test_real_ms() < end;
+    while (atomic_load_explicit(&done, memory_order_acquire) < PRODUCERS) {
         struct mnode *n = mbox_take(&box);
 
         batches += n != NULL;
@@ -107,21 +110,20 @@ Test(mbox, loses_and_reorders_nothing_among_threads, .timeout = 30)
             cr_assert_eq(it->number, ++got[it->node.kind]);
             atomic_store_explicit(&it->free, true, memory_order_release);
         }
-        if (!more)
-            break;
         sched_yield();
     }
     for (int i = 0; i < PRODUCERS; i++)
         cr_assert_eq(pthread_join(producers[i].thread, NULL), 0);
-    for (struct mnode *n = mbox_take(&box); n; n = n->next, batches++)
-        got[n->kind]++;
+    struct mnode *rest = mbox_take(&box);
+    batches += rest != NULL;
+    for (; rest; rest = rest->next)
+        got[rest->kind]++;
     for (int i = 0; i < PRODUCERS; i++) {
         cr_assert_eq(got[i], producers[i].sent, "producer %d", i);
-        cr_assert_gt(got[i], 1000);
+        cr_assert_geq(got[i], WORK_MIN);
         rang += producers[i].rang;
     }
-    cr_assert_leq(rang, batches + 1, "one doorbell per batch");
-    cr_assert_geq(rang + NODES * PRODUCERS, batches);
+    cr_assert_eq(rang, batches, "one doorbell per batch");
 }
 
 /* Many post to a few objects; every event must be seen once: each poster adds to its own counter,
@@ -136,16 +138,15 @@ struct object {
 };
 
 static struct object objects[OBJECTS];
-static _Atomic unsigned done;
 
 static void *post(void *arg)
 {
     unsigned me = (unsigned)(uintptr_t)arg;
     struct seeded r = { me + 1 };
-    uint64_t end = test_real_ms() + STRESS_MS;
+    uint64_t end = test_real_ms() + STRESS_MS, posts = 0;
 
-    while (test_real_ms() < end) {
-        for (int i = 0; i < 32; i++) {
+    while (test_real_ms() < end || posts < WORK_MIN) {
+        for (int i = 0; i < 32; i++, posts++) {
             struct object *o = &objects[seeded_below(&r, OBJECTS)];
 
             atomic_fetch_add_explicit(&o->count[me], 1, memory_order_relaxed);
@@ -173,11 +174,12 @@ static void serve(void)
     }
 }
 
-Test(mwork, misses_no_event_among_threads, .timeout = 30)
+Test(mwork, misses_no_event_among_threads, .timeout = 60)
 {
     pthread_t t[PRODUCERS];
 
     memset(objects, 0, sizeof(objects));
+    atomic_store(&done, 0);
     for (uintptr_t i = 0; i < PRODUCERS; i++)
         cr_assert_eq(pthread_create(&t[i], NULL, post, (void *)i), 0);
     while (atomic_load_explicit(&done, memory_order_acquire) < PRODUCERS) {
@@ -212,7 +214,7 @@ static void *post_plain(void *arg)
     return NULL;
 }
 
-Test(mwork, publishes_what_was_written_before_the_post, .timeout = 30)
+Test(mwork, publishes_what_was_written_before_the_post, .timeout = 60)
 {
     pthread_t t;
     uint64_t n = 0;

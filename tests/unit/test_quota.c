@@ -160,7 +160,7 @@ Test(quota, agrees_with_a_naive_model_for_many_seeds)
 
 /* Threads take and drop a few keys of one small table. A shadow count beside it, raised after a
  * take and lowered before the drop, must never pass the limit. */
-enum { THREADS = 4, HOT = 6, LIMIT = 5, STRESS_MS = 400 };
+enum { THREADS = 4, HOT = 6, LIMIT = 5, STRESS_MS = 400, WORK_MIN = 200 };
 
 static struct quota *shared;
 static _Atomic uint32_t shadow[HOT];
@@ -186,7 +186,7 @@ static void *take_and_drop(void *arg)
         CPU_SET(only_cpu, &one);
         sched_setaffinity(0, sizeof(one), &one);
     }
-    while (test_real_ms() < end) {
+    while (test_real_ms() < end || w->taken < WORK_MIN || w->refused < WORK_MIN) {
         for (int n = 0; n < 100; n++) {
             uint64_t i = seeded_below(&r, HOT), k = key_of(shared, QUOTA_CONN_IP, i);
 
@@ -219,7 +219,7 @@ static void *take_and_drop(void *arg)
 static void run_workers(void)
 {
     static struct worker w[THREADS];
-    uint64_t refused = 0, firsts = 0, lasts = 0;
+    uint64_t firsts = 0, lasts = 0;
 
     memset(w, 0, sizeof(w));
     memset(shadow, 0, sizeof(shadow));
@@ -229,24 +229,21 @@ static void run_workers(void)
     for (int i = 0; i < THREADS; i++) {
         cr_assert_eq(pthread_join(w[i].thread, NULL), 0);
         cr_assert(!w[i].exceeded, "more were taken than the limit allows");
-        cr_assert_gt(w[i].taken, 100, "thread %d starved", i);
-        refused += w[i].refused;
         firsts += w[i].firsts;
         lasts += w[i].lasts;
     }
     cr_assert_eq(firsts, lasts, "who is first and who is last is said once each");
-    cr_assert_gt(refused, 100, "the limit was never reached");
     cr_assert_eq(quota_live(shared), 0);
     cr_assert_eq(quota_overflows(shared), 0);
     quota_free(shared);
 }
 
-Test(quota, is_exact_among_threads, .timeout = 30)
+Test(quota, is_exact_among_threads, .timeout = 60)
 {
     run_workers();
 }
 
-Test(quota, does_not_live_lock_on_one_processor, .timeout = 30)
+Test(quota, does_not_live_lock_on_one_processor, .timeout = 60)
 {
     only_cpu = sched_getcpu();
     run_workers();
@@ -366,7 +363,7 @@ static void *rate_run(void *arg)
     return NULL;
 }
 
-Test(rate, gives_out_each_token_once_among_threads, .timeout = 30)
+Test(rate, gives_out_each_token_once_among_threads, .timeout = 60)
 {
     pthread_t t[THREADS];
 
