@@ -172,12 +172,20 @@ static int dial_http(void)
     return fd;
 }
 
-static int dial_admin(void)
+static struct sockaddr_un address_of(const char *path)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+    cr_assert(strlen(path) < sizeof(a.sun_path));
+    memcpy(a.sun_path, path, strlen(path) + 1);
+    return a;
+}
+
+static int dial_admin(void)
+{
+    struct sockaddr_un a = address_of(cfg.admin_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    snprintf(a.sun_path, sizeof(a.sun_path), "%s", cfg.admin_path);
     cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
     cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
     return fd;
@@ -511,14 +519,14 @@ Test(opsdoor, a_second_one_is_told_the_port_and_the_holder)
 Test(opsdoor, what_a_crash_left_is_replaced_and_long_paths_work)
 {
     struct config again = { .http_on = false };
-    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    struct sockaddr_un a;
     char deep[256], why[512];
     int err, stale = socket(AF_UNIX, SOCK_STREAM, 0);
 
     snprintf(deep, sizeof(deep), "%s/%0120d", dir, 0);
     cr_assert_eq(mkdir(deep, 0700), 0);
     snprintf(again.admin_path, sizeof(again.admin_path), "%s/stale.sock", dir);
-    snprintf(a.sun_path, sizeof(a.sun_path), "%s", again.admin_path);
+    a = address_of(again.admin_path);
     cr_assert_eq(bind(stale, (struct sockaddr *)&a, sizeof(a)), 0);
     close(stale);
     struct opsdoor *d = opsdoor_new(ring, &ops, &again, NULL, &err, why, sizeof(why));
