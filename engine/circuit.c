@@ -307,17 +307,22 @@ void circuit_on_work(struct circuit *c, unsigned side, uint32_t bits)
     circuit_advance(c);
 }
 
-/* Nothing moved since the last look, and one direction is over: somebody forgot to hang up. */
-static bool lingers(struct circuit *c)
+/* Nothing moved since the last look, and either one direction is over, so that somebody forgot to
+ * hang up, or memory is short and bytes lie here for a peer that does not take them. */
+static enum circuit_end lingers(struct circuit *c)
 {
     const struct leg *leg = &c->leg[0];
-    uint64_t mark = atomic_load_explicit(&c->leg[0].drained, memory_order_relaxed) +
-                    atomic_load_explicit(&c->leg[1].drained, memory_order_relaxed) + leg->taken + 1;
+    uint64_t there = atomic_load_explicit(&c->leg[1].drained, memory_order_relaxed);
+    uint64_t mark =
+        there + atomic_load_explicit(&leg->drained, memory_order_relaxed) + leg->taken + 1;
     bool ending = leg->rx_fin || leg->fin_due || leg->rst_due || leg->done || c->peer_over;
+    bool hoarding = shard_pool_high(c->shard[0]) && (leg->q.bytes || leg->taken > there);
     bool silent = mark == c->linger_mark;
 
-    c->linger_mark = ending ? mark : 0; /* silence before the half-close does not count */
-    return ending && silent;
+    c->linger_mark = ending || hoarding ? mark : 0; /* silence before that does not count */
+    if (!silent)
+        return END_NONE;
+    return ending ? END_LINGER : hoarding ? END_NOMEM : END_NONE;
 }
 
 void circuit_on_timer(struct circuit *c)
@@ -331,8 +336,10 @@ void circuit_on_timer(struct circuit *c)
         circuit_refuse(c, HOP_CONNECTION_FAILED, "target did not answer in time");
         return;
     }
-    if (s->now_ms >= c->ends_ms || lingers(c)) {
-        circuit_end_once(c, s->now_ms >= c->ends_ms ? END_LIMIT_TIME : END_LINGER);
+    enum circuit_end why = s->now_ms >= c->ends_ms ? END_LIMIT_TIME : lingers(c);
+
+    if (why != END_NONE) {
+        circuit_end_once(c, why);
         c->ends_ms = UINT64_MAX;
         if (!c->close_posted && !c->peer_over)
             circuit_post(c, 1, CE_RST);
