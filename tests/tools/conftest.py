@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -59,7 +60,7 @@ def bash(tmp_path):
 
     def run(script, tool="deps", env=None):
         prelude = (
-            f"source {ROOT}/tools/{tool}\n"
+            f"source {quote(str(ROOT / 'tools' / tool))}\n"
             f"DEPS={tmp_path}/deps CACHE={tmp_path}/cache WORK={tmp_path}/work\n"
             "mkdir -p $DEPS/apt $DEPS/log $DEPS/tmp $CACHE/src $WORK\n"
         )

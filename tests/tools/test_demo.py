@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from conftest import ROOT
@@ -57,7 +58,7 @@ def test_it_tries_a_relay_that_runs_elsewhere(tmp_path):
 
 
 def test_a_circuit_that_changes_bytes_or_tells_an_address_is_a_failure():
-    script = f"source {ROOT}/tools/demo; compare 1024 1 \"$1\" \"$2\"; exit $FAILED"
+    script = f"source {quote(str(ROOT))}/tools/demo; compare 1024 1 \"$1\" \"$2\"; exit $FAILED"
     good = "circuit-closed X sent-sha256=aa received-sha256=aa match=yes addresses-seen=0"
     for source, target, status in [
         (good, good, 0),
