@@ -186,12 +186,26 @@ void sim_free(struct sim *s)
 
 /* Stepping */
 
+/* Its thread is gone: what still comes to its ring is nobody's. */
+static void after_end(struct sim *s, unsigned owner)
+{
+    struct ring_cqe cqe;
+
+    if (ring_wait(s->ring[owner], UINT64_MAX) != 0)
+        sim_break(s, "a ring without owner fails");
+    while (ring_next(s->ring[owner], &cqe))
+        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_CANCEL && owner < SIM_SHARDS)
+            sim_break(s, "shard %u ended before its operation %u", owner, ud_op(cqe.ud));
+}
+
 static void turn(struct sim *s, unsigned owner)
 {
     int err;
 
-    if (s->ended[owner])
+    if (s->ended[owner]) {
+        after_end(s, owner);
         return;
+    }
     err =
         owner == SIM_SHARDS ? control_turn(&s->control, true) : shard_turn(&s->shard[owner], true);
     if (err == 0)
@@ -228,19 +242,6 @@ bool sim_step(struct sim *s)
     return sim_why(s) == NULL;
 }
 
-void sim_run_ms(struct sim *s, uint64_t ms)
-{
-    uint64_t end_ms = sim_now(s) + ms;
-
-    while (sim_now(s) < end_ms) {
-        sim_net_alarm(s->net, end_ms);
-        if (!sim_step(s))
-            return;
-    }
-}
-
-/* Ending */
-
 static bool all_ended(const struct sim *s)
 {
     for (unsigned i = 0; i <= SIM_SHARDS; i++)
@@ -248,6 +249,19 @@ static bool all_ended(const struct sim *s)
             return false;
     return true;
 }
+
+void sim_run_ms(struct sim *s, uint64_t ms)
+{
+    uint64_t end_ms = sim_now(s) + ms;
+
+    while (sim_now(s) < end_ms && !all_ended(s)) {
+        sim_net_alarm(s->net, end_ms);
+        if (!sim_step(s))
+            return;
+    }
+}
+
+/* Ending */
 
 static void hang_up_all(struct sim *s)
 {

@@ -180,7 +180,7 @@ static void check_conn(struct census *x, const struct conn *c)
         c->tx.bytes > TX_HIGH + CTL_MAX + 4 * RECORD_SEALED_MAX)
         sim_break(x->s, "a connection holds %zu in, %zu control, %zu out", c->in.bytes,
                   c->ctl.bytes, c->tx.bytes);
-    if (c->ops != c->recv_armed + c->send_armed)
+    if (c->ops != c->recv_armed + c->send_armed + c->cancel_armed)
         sim_break(x->s, "%u operations in flight, receive %d, send %d", c->ops, c->recv_armed,
                   c->send_armed);
     if (c->state != CONN_CLOSED && !c->recv_armed && !c->dry)
