@@ -41,7 +41,9 @@ static inline uint8_t cur_u8(struct cur *c)
 static inline uint16_t cur_u16(struct cur *c)
 {
     struct bytes b = cur_take(c, 2);
-    return b.n ? (uint16_t)(b.p[0] << 8 | b.p[1]) : 0;
+    uint32_t v = b.n ? (uint32_t)b.p[0] << 8 | b.p[1] : 0;
+
+    return (uint16_t)v;
 }
 
 static inline uint32_t cur_u32(struct cur *c)
