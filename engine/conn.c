@@ -308,7 +308,9 @@ void conn_close(struct conn *c, const char *why)
         list_remove(&s->dirty, &c->turn_link);
     if (c->dry)
         list_remove(&s->dry, &c->dry_link);
-    c->dirty = c->dry = false;
+    if (c->shaking)
+        list_remove(&s->shaking, &c->shake_link);
+    c->dirty = c->dry = c->shaking = false;
     if (c->resv.used) { /* published as gone before the slot can be used again */
         c->resv.gone_sent = true;
         control_post(s, &c->resv.to_control, RESV_GONE);

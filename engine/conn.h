@@ -62,7 +62,7 @@ struct conn {
     int fd;
     uint8_t state;
     uint8_t ops; /* kernel operations in flight */
-    bool recv_armed, send_armed;
+    bool recv_armed, send_armed, cancel_armed;
     bool dirty, dry; /* which of the shard's lists holds `turn_link`, `dry_link` */
     bool counted_conn, counted_ip, counted_peer; /* which quotas were taken */
     bool shut_sent;                              /* SHUT_WR done in CONN_FLUSH */
@@ -70,7 +70,8 @@ struct conn {
     bool push_sent;
     uint8_t ping_streams, ident_streams, push_streams;
     uint16_t hop_streams, stop_streams;
-    struct link turn_link, dry_link;
+    bool shaking; /* in the shard's list of that name */
+    struct link turn_link, dry_link, shake_link;
     struct timer timer;
     uint64_t born_ms, active_ms;
     uint64_t ping_tat_ms;
@@ -105,6 +106,7 @@ void conn_on_timer(struct conn *c);
 void conn_arm_recv(struct conn *c, bool empty_now);
 void conn_on_recv(struct conn *c, const struct ring_cqe *cqe);
 void conn_on_send(struct conn *c, int32_t res);
+void conn_on_cancel(struct conn *c);
 void conn_on_resv(struct conn *c);
 void conn_secured(struct conn *c, const struct noise_remote *remote); /* false inside: it closed */
 static inline bool conn_alive(const struct conn *c)
@@ -114,6 +116,7 @@ static inline bool conn_alive(const struct conn *c)
 
 /* conn_rx.c: bytes off the socket, decrypted and handed up. */
 void conn_ingest(struct conn *c, struct bytes in);
+void conn_shake(struct shard *s); /* start of a turn: handshakes that waited for its budget */
 
 /* conn.c: PROXY header, then secure_feed. */
 bool conn_pre_feed(struct conn *c, struct cur *in);

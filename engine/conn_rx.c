@@ -31,6 +31,18 @@ static bool ingest_handshake(struct conn *c, struct bytes *in)
     return false;
 }
 
+void conn_shake(struct shard *s)
+{
+    s->noise_n = 0;
+    while (s->shaking.count && s->noise_n < TURN_NOISE_MAX) {
+        struct conn *c = CONTAINER_OF(list_pop(&s->shaking), struct conn, shake_link);
+
+        c->shaking = false;
+        if (c->state == CONN_NOISE)
+            conn_ingest(c, bytes_of(s->join, 0));
+    }
+}
+
 static bool plain_feed(struct conn *c, uint8_t *plain, size_t n)
 {
     struct cur cur = { plain, n, false };

@@ -20,6 +20,7 @@ enum {
     RECV_BUF_BYTES = 65536,
     TURN_CQES_MAX = 256,  /* completions handled before egress is flushed */
     TURN_MAIL_MAX = 4096, /* mailbox entries handled per turn */
+    TURN_NOISE_MAX = 16,  /* Noise handshake messages, 0.1 ms each (libp2p.md §20.4) */
     SEND_IOV = 32,        /* gathered chunks per send */
     SENDS_PER_TURN = 1024,
     DRY_RESUME_FREE =

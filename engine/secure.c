@@ -107,6 +107,7 @@ static bool noise_feed(struct conn *c, struct cur *in)
     struct cur peek = *in;
     uint16_t len = cur_u16(&peek);
     struct noise_remote remote = { 0 };
+    struct shard *s = c->shard;
 
     if (!peek.bad && len > NOISE_HANDSHAKE_MAX)
         goto failed;
@@ -114,6 +115,13 @@ static bool noise_feed(struct conn *c, struct cur *in)
 
     if (peek.bad)
         return false;
+    if (s->noise_n == TURN_NOISE_MAX) { /* circuits that run do not wait for a flood of these */
+        if (!c->shaking)
+            list_append(&s->shaking, &c->shake_link);
+        c->shaking = true;
+        return false;
+    }
+    s->noise_n++;
     *in = peek;
     switch (noise_read(&c->hs->noise, msg, &remote)) {
     case NOISE_WRITE:

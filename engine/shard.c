@@ -150,13 +150,15 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
         c = slab_find24(&s->conns, ud_idx(cqe->ud), ud_gen(cqe->ud));
         if (!c) { /* a slot is freed only when nothing is in flight */
             STAT_INC(&s->stats, stale_cqes);
-            ASSERT(ud_op(cqe->ud) == OP_CANCEL);
+            ASSERT(!"a completion of a connection that is gone");
             return;
         }
         if (ud_op(cqe->ud) == OP_RECV)
             conn_on_recv(c, cqe);
         else if (ud_op(cqe->ud) == OP_SEND)
             conn_on_send(c, cqe->res);
+        else
+            conn_on_cancel(c);
         return;
     default: /* a bell: the mail is read every turn anyway */
         return;
@@ -336,7 +338,8 @@ static bool all_empty(const struct shard *s)
 
 static uint64_t shard_wait_ns(const struct shard *s, bool wait)
 {
-    if (!wait || s->dirty.count || atomic_load_explicit(&s->mbox.head, memory_order_relaxed) ||
+    if (!wait || s->dirty.count || s->shaking.count ||
+        atomic_load_explicit(&s->mbox.head, memory_order_relaxed) ||
         (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
@@ -376,6 +379,7 @@ int shard_turn(struct shard *s, bool wait)
     s->sends_n = 0; /* their msghdrs were read at submission */
     s->now_ms = clock_mono_ms();
     s->now_unix_s = clock_unix_s();
+    conn_shake(s);
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
         shard_on_cqe(s, &cqe);
     fwd_stage_flush(s);
@@ -406,6 +410,7 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->dirty.count == 0);
     ASSERT(s->dry.count == 0);
     ASSERT(s->staged.count == 0);
+    ASSERT(s->shaking.count == 0);
     ASSERT(!s->run.sink);
     for (int i = 0; i < CHUNK_SIZES; i++)
         ASSERT(s->chunks.used[i] == 0);

@@ -56,7 +56,9 @@ struct shard {
     uint8_t *join;        /* JOIN_BYTES: a kept head and its continuation, contiguous: handshakes */
     uint8_t *stream_join; /* STREAM_JOIN_BYTES: the same of a stream, in the clear */
     struct list dirty, dry, staged;
-    struct list closed; /* connections waiting for what is in flight */
+    struct list shaking; /* connections whose handshake waits for the next turn's budget */
+    unsigned noise_n;    /* handshake messages of this turn */
+    struct list closed;  /* connections waiting for what is in flight */
     struct fwd_run run;
     struct listener listener[LISTENERS_MAX];
     unsigned listeners_n;
@@ -65,7 +67,7 @@ struct shard {
     uint64_t bells; /* bitmap of shards to wake at the end of the turn */
     bool bell_control;
     bool draining, stopping;
-    bool empty; /* stopping, and nothing is left: counted in the daemon's shards_empty */
+    bool empty;        /* stopping, and nothing is left: counted in the daemon's shards_empty */
     size_t chunk_high; /* above it windows stay shut (libp2p.md §20.3) */
 };
 
