@@ -102,6 +102,23 @@ Test(guard, a_taken_port_names_port_flag_and_holder)
     cr_expect_str_eq(holder, "");
 }
 
+Test(guard, only_a_listener_holds_a_port)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof(a);
+    struct netaddr at;
+    char holder[96];
+    int fd = listener(&at), client = socket(AF_INET, SOCK_STREAM, 0);
+
+    a.sin_port = htons(at.port);
+    cr_assert_eq(connect(client, (struct sockaddr *)&a, sizeof(a)), 0);
+    cr_assert_eq(getsockname(client, (struct sockaddr *)&a, &n), 0);
+    guard_port_holder(ntohs(a.sin_port), holder, sizeof(holder));
+    cr_expect_str_eq(holder, "", "a client's port is nobody's door");
+    close(client);
+    close(fd);
+}
+
 Test(guard, a_wildcard_meets_a_listener_of_the_other_family)
 {
     struct netaddr at, any6;

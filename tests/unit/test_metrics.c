@@ -131,6 +131,49 @@ Test(metrics, shows_every_counter_and_gauge)
     }
 }
 
+Test(metrics, labels_name_what_they_count)
+{
+#define ROW(line, field)                                                                           \
+    {                                                                                              \
+        line, offsetof(struct stats, field)                                                        \
+    }
+    static const struct {
+        const char *line;
+        size_t off;
+    } rows[] = {
+        ROW("sluice_connections_refused_total{limit=\"total\"}", conns_refused_total),
+        ROW("sluice_connections_refused_total{limit=\"ip\"}", conns_refused_ip),
+        ROW("sluice_connections_refused_total{limit=\"subnet\"}", conns_refused_subnet),
+        ROW("sluice_connections_refused_total{limit=\"peer\"}", conns_refused_peer),
+        ROW("sluice_connections_refused_total{limit=\"denied\"}", conns_denied),
+        ROW("sluice_handshake_failures_total{stage=\"sniff\"}", sniff_rejects),
+        ROW("sluice_handshake_failures_total{stage=\"noise\"}", handshake_fail_noise),
+        ROW("sluice_handshake_failures_total{stage=\"muxer\"}", handshake_fail_mux),
+        ROW("sluice_handshake_failures_total{stage=\"timeout\"}", handshake_timeouts),
+        ROW("sluice_circuits_closed_total{reason=\"limit_bytes\"}", circuits_closed_limit_bytes),
+        ROW("sluice_circuits_closed_total{reason=\"limit_time\"}", circuits_closed_limit_time),
+        ROW("sluice_circuits_closed_total{reason=\"reset\"}", circuits_closed_reset),
+        ROW("sluice_circuit_bytes_total{direction=\"src_to_dst\"}", bytes_src_to_dst),
+        ROW("sluice_circuit_bytes_total{direction=\"dst_to_src\"}", bytes_dst_to_src),
+        ROW("sluice_reservations_ended_total{cause=\"expired\"}", reserve_expired),
+        ROW("libp2p_relaysvc_reservation_rejections_total{reason=\"reservation refused\"}",
+            reserve_status_200),
+        ROW("libp2p_relaysvc_connection_rejections_total{reason=\"no reservation\"}",
+            connect_status_204),
+        ROW("libp2p_relaysvc_connection_request_response_status_total{status=\"error\",code="
+            "\"203\"}",
+            connect_status_203),
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char line[256];
+
+        snprintf(line, sizeof(line), "%s %zu\n", rows[i].line,
+                 1000001 + rows[i].off / sizeof(uint64_t));
+        cr_expect(has(line), "%s", line);
+    }
+}
+
 static bool ends_with(const char *s, const char *tail)
 {
     size_t n = strlen(s), m = strlen(tail);
