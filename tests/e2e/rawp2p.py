@@ -506,7 +506,7 @@ def listen_mss(stream):
         got = stream.take_message()
         if got is None:
             break
-        name = got[:-1].decode()
+        name = got[:-1].decode(errors='replace')
         if name == MSS:
             reply += lp(got)
         elif name in session.protocols:
