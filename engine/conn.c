@@ -345,6 +345,19 @@ static void conn_free(struct conn *c)
     slab_free(&s->conns, c);
 }
 
+void conn_relieve(struct shard *s)
+{
+    for (int i = 0; i < RELIEF_SLOTS && s->conns.fresh; i++) {
+        struct conn *c = slab_at(&s->conns, s->relief_cursor++ % s->conns.fresh);
+
+        if (!(c->head.gen & 1) || !conn_alive(c) || !c->in.bytes || c->state < CONN_MSS_MUXER ||
+            s->now_ms < c->half_ms + HALF_RECORD_MS)
+            continue;
+        STAT_INC(&s->stats, slow_closed);
+        conn_close(c, "half a record while memory is short");
+    }
+}
+
 void conn_reap(struct shard *s)
 {
     for (struct link *k = s->closed.first, *next; k; k = next) {

@@ -74,6 +74,7 @@ struct conn {
     struct link turn_link, dry_link, shake_link;
     struct timer timer;
     uint64_t born_ms, active_ms;
+    uint64_t half_ms; /* since when half a record waits in `in` */
     uint64_t ping_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
@@ -100,6 +101,8 @@ void conn_accept(struct shard *s, int fd);
 void conn_close(struct conn *c, const char *why); /* at once; the object may outlive the call */
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
 void conn_farewell(struct conn *c, uint32_t code, const char *why);
+/* While memory is short: some of those that hoard half a record are closed. */
+void conn_relieve(struct shard *s);
 /* End of turn: frees the closed ones of which nothing is in flight. */
 void conn_reap(struct shard *s);
 void conn_on_timer(struct conn *c);

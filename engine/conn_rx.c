@@ -107,7 +107,9 @@ void conn_ingest(struct conn *c, struct bytes in)
             conn_close(c, "record does not open");
             return;
         case RECORD_NONE:
-            if (in.n && !chunkq_append(&c->in, &s->chunks, in)) {
+            if (in.n && !c->in.bytes)
+                c->half_ms = s->now_ms;
+            if (in.n && (shard_pool_full(s) || !chunkq_append(&c->in, &s->chunks, in))) {
                 STAT_INC(&s->stats, chunks_dry);
                 conn_close(c, "no buffer for half a record");
             }

@@ -102,7 +102,7 @@ static void fwd_local(struct circuit *c, unsigned to, struct bytes data)
 
     while (data.n && !leg->done) {
         if (!in_scratch(s, data.p) || !leg_direct(leg)) {
-            if (!chunkq_append(&leg->q, &s->chunks, data)) {
+            if (shard_pool_full(s) || !chunkq_append(&leg->q, &s->chunks, data)) {
                 circuit_abort(c, 1 - to, END_NOMEM);
                 return;
             }
@@ -162,7 +162,8 @@ static void fwd_remote(struct circuit *c, unsigned side, struct bytes data)
         if (!from->stage) {
             bool small = data.n <= CHUNK_SMALL_BYTES - sizeof(struct chunk);
 
-            from->stage = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
+            if (!shard_pool_full(s))
+                from->stage = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
             if (!from->stage) {
                 circuit_abort(c, side, END_NOMEM);
                 return;
@@ -268,7 +269,7 @@ void fwd_data(struct circuit *c, unsigned side, struct bytes data)
     data.n = n;
     leg->taken += n;
     if (side == 0 && c->state == CIRCUIT_OPENING) {
-        if (over || !chunkq_append(&c->early, &s->chunks, data))
+        if (over || shard_pool_full(s) || !chunkq_append(&c->early, &s->chunks, data))
             circuit_abort(c, 0, over ? END_LIMIT_BYTES : END_NOMEM);
         return;
     }

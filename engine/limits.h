@@ -43,6 +43,11 @@ enum {
     TX_HIGH = 131072,
     CTL_MAX = 65536,
 
+    /* While the pool is above its high mark half a record may wait this long; slots looked at per
+     * turn. 64 KiB each would hold the pool for as long as a connection lives. */
+    HALF_RECORD_MS = 10000,
+    RELIEF_SLOTS = 256,
+
     /* Streams. */
     STREAM_INPUT_MAX = 4096 + 16, /* an incomplete hop message or mss frame */
     STREAM_JOIN_BYTES = STREAM_INPUT_MAX + NOISE_PLAIN_MAX,

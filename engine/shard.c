@@ -28,6 +28,7 @@ static int shard_memory(struct shard *s)
                                (uint32_t)(pool / 4 * 3 / CHUNK_LARGE_BYTES))))
         return err;
     s->chunk_high = chunk_bytes_max(&s->chunks) / 4 * 3;
+    s->chunk_full = chunk_bytes_max(&s->chunks) / 16 * 15;
     s->table.bucket = mem_reserve(buckets, sizeof(*s->table.bucket), &err);
     s->table.mask = buckets - 1;
     rng_bytes(s->table.key, sizeof(s->table.key)); /* stream ids are the peer's to choose */
@@ -339,8 +340,7 @@ static bool all_empty(const struct shard *s)
 static uint64_t shard_wait_ns(const struct shard *s, bool wait)
 {
     if (!wait || s->dirty.count || s->shaking.count ||
-        atomic_load_explicit(&s->mbox.head, memory_order_relaxed) ||
-        (s->empty && all_empty(s)))
+        atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
 
@@ -389,6 +389,8 @@ int shard_turn(struct shard *s, bool wait)
     shard_take_mail(s); /* what timers and our own legs posted */
     shard_flush(s);
     fwd_stage_flush(s);
+    if (shard_pool_high(s))
+        conn_relieve(s);
     conn_reap(s);
     bool ended = shard_ended(s);
 

@@ -69,6 +69,8 @@ struct shard {
     bool draining, stopping;
     bool empty;        /* stopping, and nothing is left: counted in the daemon's shards_empty */
     size_t chunk_high; /* above it windows stay shut (libp2p.md §20.3) */
+    size_t chunk_full; /* above it no payload is kept: the rest is for records on their way out */
+    uint32_t relief_cursor;
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);
@@ -85,6 +87,10 @@ void shard_bell_control(struct shard *from);
 static inline bool shard_pool_high(const struct shard *s)
 {
     return chunk_bytes_used(&s->chunks) > s->chunk_high;
+}
+static inline bool shard_pool_full(const struct shard *s)
+{
+    return chunk_bytes_used(&s->chunks) > s->chunk_full;
 }
 /* After a run every count must be back: asserts it. For tests and orderly stops. */
 void shard_assert_empty(const struct shard *s);

@@ -275,7 +275,8 @@ void stream_on_data(struct stream *st, struct bytes data)
     if (st->kind ==
         ST_CIRCUIT) /* behind CONNECT or STATUS: already the circuit's (libp2p.md §11.3) */
         fwd_data(st->circuit, st->side, bytes_of(in.p, in.n));
-    else if (in.n > STREAM_INPUT_MAX || !chunkq_append(&st->in, &s->chunks, bytes_of(in.p, in.n)))
+    else if (in.n > STREAM_INPUT_MAX || shard_pool_full(s) ||
+             !chunkq_append(&st->in, &s->chunks, bytes_of(in.p, in.n)))
         stream_reset(st);
 }
 
