@@ -170,14 +170,17 @@ void circuit_connect(struct stream *st, const struct peer_id *target)
 
 /* ---- side 1 ------------------------------------------------------------------------------- */
 
-static struct stream *stop_stream(struct circuit *c)
+/* NULL with the status that it means, should no other home do better. */
+static struct stream *stop_stream(struct circuit *c, enum hop_status *status)
 {
     struct shard *s = c->shard[1];
     struct conn *conn = slab_find(&s->conns, c->home.slot, c->home.gen);
     struct stream *st;
 
+    *status = HOP_NO_RESERVATION; /* it went with its connection; only the table lags behind */
     if (!conn || conn->state != CONN_MUX || !peer_id_eq(&conn->peer, &c->target))
         return NULL;
+    *status = HOP_CONNECTION_FAILED;
     st = stream_new(conn, ST_STOP);
     if (!st)
         return NULL;
@@ -191,12 +194,13 @@ static struct stream *stop_stream(struct circuit *c)
 bool circuit_on_open(struct circuit *c)
 {
     struct shard *s = c->shard[1];
-    struct stream *st = stop_stream(c);
+    enum hop_status status;
+    struct stream *st = stop_stream(c, &status);
     uint8_t msg[MSS_NAME_MAX * 2 + 256], frame[YAMUX_HEADER];
     struct wcur w = wcur_of(msg, sizeof(msg));
 
     if (!st) {
-        circuit_stop_result(c, HOP_CONNECTION_FAILED, true);
+        circuit_stop_result(c, status, true);
         return false;
     }
     st->circuit = c;
