@@ -396,6 +396,20 @@ void conn_farewell(struct conn *c, uint32_t code, const char *why)
     conn_mark_dirty(c);
 }
 
+void conn_give_up(struct conn *c, const char *why)
+{
+    ASSERT(c->state < CONN_MUX);
+    if (!c->tx.bytes) {
+        conn_close(c, why);
+        return;
+    }
+    conn_log(c, EV_HANDSHAKE_FAILED, LOG_DEBUG, why);
+    c->why = why;
+    c->state = CONN_FLUSH;
+    wheel_arm(&c->shard->wheel, &c->timer, c->shard->now_ms + CLOSE_LINGER_MS);
+    conn_mark_dirty(c);
+}
+
 /* One timer serves the handshake's deadline, idleness, and the linger of a close. */
 void conn_on_timer(struct conn *c)
 {

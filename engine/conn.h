@@ -99,6 +99,8 @@ struct conn {
 struct netaddr conn_prefix(const struct netaddr *a, bool subnet);
 void conn_accept(struct shard *s, int fd);
 void conn_close(struct conn *c, const char *why); /* at once; the object may outlive the call */
+/* Before the muxer: what was answered so far still leaves (`na` says more than a close). */
+void conn_give_up(struct conn *c, const char *why);
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
 void conn_farewell(struct conn *c, uint32_t code, const char *why);
 /* While memory is short: some of those that hoard half a record are closed. */

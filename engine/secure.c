@@ -22,14 +22,10 @@ static bool is_http(const uint8_t *p)
 static void say_and_close(struct conn *c, const char *text, const char *why)
 {
     STAT_INC(&c->shard->stats, sniff_rejects);
-    c->why = why;
-    if (!conn_write_raw(c, bytes_str(text))) {
+    if (conn_write_raw(c, bytes_str(text)))
+        conn_give_up(c, why);
+    else
         conn_close(c, why);
-        return;
-    }
-    c->state = CONN_FLUSH;
-    wheel_arm(&c->shard->wheel, &c->timer, c->shard->now_ms + CLOSE_LINGER_MS);
-    conn_mark_dirty(c);
 }
 
 /* Three bytes decide, and nothing is written before they do (libp2p.md §2). */
@@ -70,7 +66,7 @@ static bool negotiate_security(struct conn *c, struct cur *in)
         c->hs = slab_new(&s->handshakes);
     if (!c->hs) {
         STAT_INC(&s->stats, handshake_fail_mss);
-        conn_close(c, "security negotiation failed");
+        conn_give_up(c, "security negotiation failed");
         return false;
     }
     rng_bytes(ephemeral, sizeof(ephemeral));
@@ -188,12 +184,6 @@ bool secure_muxer_feed(struct conn *c, struct cur *plain)
     enum mss_res res = mss_listen_feed(&c->mss, muxer_protocols, &in, &w, &id);
     size_t used = offered - in.n;
 
-    if (res == MSS_FAILED || (res == MSS_MORE && in.n > sizeof(hs->plain)) ||
-        used < kept * (res == MSS_AGREED)) {
-        STAT_INC(&c->shard->stats, handshake_fail_mux);
-        conn_close(c, "muxer negotiation failed");
-        return false;
-    }
     if (w.wrote) {
         struct bytes part = bytes_of(reply, w.wrote);
 
@@ -201,6 +191,12 @@ bool secure_muxer_feed(struct conn *c, struct cur *plain)
             conn_close(c, "no buffer");
             return false;
         }
+    }
+    if (res == MSS_FAILED || (res == MSS_MORE && in.n > sizeof(hs->plain)) ||
+        used < kept * (res == MSS_AGREED)) {
+        STAT_INC(&c->shard->stats, handshake_fail_mux);
+        conn_give_up(c, "muxer negotiation failed");
+        return false;
     }
     if (res == MSS_MORE) {
         memcpy(hs->plain, in.p, in.n);

@@ -212,8 +212,11 @@ static bool stream_negotiate(struct stream *st, struct cur *in)
         stream_write(st, bytes_of(reply, w.wrote), false);
     if (!slab_find(&s->streams, idx, gen)) /* the answer closed the connection */
         return false;
-    if (res == MSS_FAILED) {
-        stream_reset(st);
+    if (res == MSS_FAILED) { /* behind an na: most likely what its dialer sent along (§3) */
+        if (st->mss.tries)
+            stream_finish(st);
+        else
+            stream_reset(st);
         return false;
     }
     if (res == MSS_MORE)
@@ -269,6 +272,8 @@ void stream_on_data(struct stream *st, struct bytes data)
             break;
     if (!slab_find(&s->streams, idx, gen))
         return;
+    if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT)
+        cur_take(&in, in.n); /* behind the end of what we answer: not kept, and no reason to reset */
     stream_consumed(st, data.n - (st->kind == ST_CIRCUIT ? min_sz(in.n, data.n) : 0));
     if (!slab_find(&s->streams, idx, gen) || !in.n)
         return;
