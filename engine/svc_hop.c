@@ -114,6 +114,8 @@ void svc_hop_answer(struct conn *c)
         else
             svc_hop_status(st, status);
     }
+    if (status == HOP_OK)
+        c->close_refused = false; /* it asked again, and in time */
     if (status != HOP_OK && conn_alive(c) && !c->resv.held && s->d->cfg->preset == PRESET_DUSK) {
         c->close_refused = true; /* presets.md: or that client never asks again (dusk.md §1.1) */
         wheel_arm(&s->wheel, &c->timer, s->now_ms + REFUSED_CLOSE_MS);
