@@ -273,7 +273,7 @@ void stream_on_data(struct stream *st, struct bytes data)
     if (!slab_find(&s->streams, idx, gen))
         return;
     if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT)
-        cur_take(&in, in.n); /* behind the end of what we answer: not kept, and no reason to reset */
+        cur_take(&in, in.n); /* behind the end of what we answer: not kept */
     stream_consumed(st, data.n - (st->kind == ST_CIRCUIT ? min_sz(in.n, data.n) : 0));
     if (!slab_find(&s->streams, idx, gen) || !in.n)
         return;
