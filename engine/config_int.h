@@ -101,6 +101,8 @@ MUST_USE bool env_apply_preset(struct draft *d); /* RUST_LOG, DUSK_RELAY_PORT, t
 struct conffile;
 /* NULL: the line is on stderr. */
 struct conffile *conffile_read(const char *path);
+/* The same from memory; `path` is for the error line. */
+struct conffile *conffile_parse(const char *path, struct bytes text);
 void conffile_free(struct conffile *f);
 const char *conffile_preset(const struct conffile *f); /* NULL: says nothing of it */
 MUST_USE bool conffile_apply(struct draft *d, const struct conffile *f);

@@ -195,24 +195,22 @@ static void refuse_file(const struct conffile *f, struct confwords *w, cyaml_err
         config_refuse("%s: %s", f->path, what);
 }
 
-struct conffile *conffile_read(const char *path)
+static struct conffile *conffile_new(const char *path)
 {
     struct conffile *f = calloc(1, sizeof(*f));
+
+    if (f && (size_t)snprintf(f->path, sizeof(f->path), "%s", path) < sizeof(f->path))
+        return f;
+    config_refuse("--config: accepted is a path of at most %d characters", CONFIG_PATH_MAX - 1);
+    free(f);
+    return NULL;
+}
+
+static struct conffile *parse(struct conffile *f)
+{
     struct confwords w = { 0 };
     cyaml_err_t err;
-    int sys;
 
-    if (!f || (size_t)snprintf(f->path, sizeof(f->path), "%s", path) >= sizeof(f->path)) {
-        config_refuse("--config: accepted is a path of at most %d characters", CONFIG_PATH_MAX - 1);
-        free(f);
-        return NULL;
-    }
-    sys = slurp(f);
-    if (sys) {
-        config_refuse("--config=%s: cannot be read: %s", path, strerror(-sys));
-        conffile_free(f);
-        return NULL;
-    }
     build_schema(f);
     if (says_nothing(f))
         return f;
@@ -222,6 +220,37 @@ struct conffile *conffile_read(const char *path)
     refuse_file(f, &w, err);
     conffile_free(f);
     return NULL;
+}
+
+struct conffile *conffile_read(const char *path)
+{
+    struct conffile *f = conffile_new(path);
+    int err = f ? slurp(f) : 0;
+
+    if (!f)
+        return NULL;
+    if (!err)
+        return parse(f);
+    config_refuse("--config=%s: cannot be read: %s", path, strerror(-err));
+    conffile_free(f);
+    return NULL;
+}
+
+struct conffile *conffile_parse(const char *path, struct bytes text)
+{
+    struct conffile *f = conffile_new(path);
+
+    if (!f)
+        return NULL;
+    f->bytes = malloc(text.n + 1);
+    if (!f->bytes) {
+        conffile_free(f);
+        return NULL;
+    }
+    if (text.n)
+        memcpy(f->bytes, text.p, text.n);
+    f->n = text.n;
+    return parse(f);
 }
 
 void conffile_free(struct conffile *f)
