@@ -250,6 +250,10 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
     sim_pump(r);
     gather(r);
     r->busy = r->here.n > 0;
+    /* The owner said how long it would sleep before it knew what time it is. When it comes back it
+     * works, and says so again: that is when it really falls asleep. */
+    r->again = r->waited_ns != now;
+    r->waited_ns = now;
     r->deadline_ns = timeout_ns > SIM_NEVER - now ? SIM_NEVER : now + timeout_ns;
     return 0;
 }
@@ -313,7 +317,8 @@ bool sim_rings_runnable(struct sim_net *net)
 
     for (struct ring *r = net->rings; r != NULL; r = r->next) {
         sim_pump(r);
-        runnable |= r->busy || r->sq_n > 0 || r->taken < r->here.n || r->deadline_ns <= now;
+        runnable |=
+            r->busy || r->again || r->sq_n > 0 || r->taken < r->here.n || r->deadline_ns <= now;
         for (size_t i = 0; i < r->coming.n; i++)
             runnable |= r->coming.v[i].due_ns <= now;
     }

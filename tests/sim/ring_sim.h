@@ -180,6 +180,8 @@ struct ring {
     size_t taken;
     uint64_t deadline_ns; /* until which the owner would sleep */
     bool busy;            /* its last wait brought something */
+    bool again;           /* it was the first one at its time: see ring_wait */
+    uint64_t waited_ns;
 
     uint8_t *bufs;
     uint16_t *idle; /* free buffers in the order of their return */

@@ -352,6 +352,9 @@ static void check_shard(struct census *x, const struct shard *sh)
         check_circuit(x, circuit);
     for (const struct link *k = sh->staged.first; k != NULL; k = k->next)
         staged++;
+    for (unsigned i = 0; i < sh->listeners_n; i++)
+        if (!sh->draining && !sh->listener[i].armed && !timer_armed(&sh->listener[i].timer))
+            sim_break(x->s, "shard %u accepts nobody any more", sh->id);
     if (dirty != sh->dirty.count || dry != sh->dry.count || closed != sh->closed.count)
         sim_break(x->s, "shard %u: dirty %zu of %zu, dry %zu of %zu, closed %zu of %zu", sh->id,
                   sh->dirty.count, dirty, sh->dry.count, dry, sh->closed.count, closed);

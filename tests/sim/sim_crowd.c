@@ -116,6 +116,8 @@ static void on_joined(struct sim_stream *st)
     if (chance(c, 10))
         frame_max = YAMUX_WINDOW;
     c->joined += st->kind == SS_CONNECT;
+    if (st->tx != NULL)
+        return; /* it did not wait for the answer */
     st->excused = st->excused || c->no_promises || (c->slow && !fin);
     if (chance(c, 5))
         st->excused = st->greedy = true;
@@ -198,6 +200,10 @@ static void call(struct crowd *c, struct sim_conn *conn)
         st = sim_connect_to(conn, &nobody);
     else
         st = sim_connect_to(conn, &conn->ident->me.id);
+    if (st != NULL && chance(c, 15)) {
+        st->excused = c->no_promises;
+        sim_flow_start(st, 8 + below(c, chance(c, 80) ? 5000 : c->bytes_max), 4000, true);
+    }
     if (st != NULL && chance(c, 6))
         later(c, LATER_RST, below(c, 200), st, NULL); /* also while STOP is pending */
 }

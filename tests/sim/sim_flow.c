@@ -61,7 +61,7 @@ struct sim_flow *sim_flow_start(struct sim_stream *st, uint64_t total, size_t fr
 
     ASSERT(f != NULL);
     ASSERT(total == 0 || total >= KEY_BYTES);
-    ASSERT(st->joined);
+    ASSERT(st->joined || st->kind == SS_CONNECT); /* who calls may speak before the answer */
     ASSERT(st->tx == NULL);
     f->key = sim_below(s->net, UINT64_MAX) | 1;
     f->from = st;
@@ -83,7 +83,7 @@ void sim_flow_pump(struct sim_stream *st)
     struct sim_flow *f = st->tx;
     struct sim_conn *c = st->conn;
 
-    while (f != NULL && st->live && !f->fin_sent && c->plain.n < PLAIN_HIGH) {
+    while (f != NULL && st->live && !st->y.tx_fin && c->plain.n < PLAIN_HIGH) {
         size_t n = min_sz(min_sz((size_t)(f->total - f->sent), f->frame_max), st->y.send_credit);
         bool fin = f->fin && f->sent + n == f->total;
         uint8_t head[YAMUX_HEADER];

@@ -613,7 +613,7 @@ void sim_conn_look(struct sim_conn *c)
         return;
     read_some(c);
     for (size_t i = 0; i < c->streams_n && c->state == SC_UP; i++)
-        if (c->streams[i]->live && c->streams[i]->joined)
+        if (c->streams[i]->tx != NULL)
             sim_flow_pump(c->streams[i]);
     if (c->state != SC_CLOSED)
         flush(c);

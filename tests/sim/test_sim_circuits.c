@@ -5,7 +5,7 @@
 
 #include "tests/sim/sim_peer.h"
 
-enum { SOURCE = 1, TARGET = 2, OTHER = 3, CROSS = 2 };
+enum { SOURCE = 1, TARGET = 2, OTHER = 3, CROSS = 2, TOLERANCE_MS = 20 };
 
 static const struct sim_opts fair;
 
@@ -53,6 +53,21 @@ static enum hop_status connect_status(struct sim_conn *c, unsigned target, struc
     return st->status;
 }
 
+static void wait_with_it(struct sim_stream *st)
+{
+    (void)st; /* the test answers */
+}
+
+static uint32_t circuits_of(const struct sim *s)
+{
+    return s->shard[0].circuits.live + s->shard[1].circuits.live;
+}
+
+static uint32_t reservations_of(const struct sim *s)
+{
+    return (uint32_t)s->control.hop.by_expiry.count;
+}
+
 /* A circuit on one shard, or across two. */
 struct pair {
     struct sim_conn *from, *to;
@@ -86,6 +101,209 @@ Test(sim_circuit, carries_bytes_both_ways_and_ends_in_order, .timeout = 60)
         SIM_UNTIL(s, sim_flows_settled(s), 10000);
         SIM_UNTIL(s, !p.source->live && !p.target->live, 1000);
         cr_assert(not(p.source->rst_seen || p.target->rst_seen));
+        ended(s);
+    }
+}
+
+Test(sim_circuit, delivers_what_the_source_said_before_the_answer, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, cross);
+        struct sim_stream *st;
+
+        reserved(to);
+        s->on_stop = wait_with_it;
+        st = sim_connect_to(from, sim_peer_id(s, TARGET));
+        sim_flow_start(st, YAMUX_WINDOW + 100000, 5000, true);
+        SIM_UNTIL(s, sim_newest(to, SS_STOP) && sim_newest(to, SS_STOP)->asked, 1000);
+        sim_run_ms(s, 3000);
+        cr_assert(eq(int, st->status, 0));
+        cr_assert(lt(u64, st->tx->sent, YAMUX_WINDOW + 100000)); /* only what was promised */
+        sim_stop_answer(sim_newest(to, SS_STOP), HOP_OK);
+        SIM_UNTIL(s, sim_flows_settled(s) && st->tx->fin_got, 1000);
+        ended(s);
+    }
+}
+
+Test(sim_circuit, answers_203_when_the_target_does_not_answer_in_time, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+        struct sim_stream *stop;
+        uint64_t from_ms;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, cross);
+        struct sim_stream *st;
+
+        reserved(to);
+        s->on_stop = wait_with_it;
+        from_ms = sim_now(s);
+        st = sim_connect_to(from, sim_peer_id(s, TARGET));
+        SIM_UNTIL(s, sim_newest(to, SS_STOP) && sim_newest(to, SS_STOP)->asked, 1000);
+        stop = sim_newest(to, SS_STOP);
+        SIM_UNTIL(s, st->status != 0, 20000);
+        cr_assert(eq(int, st->status, HOP_CONNECTION_FAILED));
+        cr_assert(le(u64, from_ms + cfg.stop_timeout_ms, st->status_ms));
+        cr_assert(le(u64, st->status_ms, from_ms + cfg.stop_timeout_ms + TOLERANCE_MS));
+        SIM_UNTIL(s, !stop->live, TOLERANCE_MS);
+        cr_assert(stop->rst_seen);
+        ended(s);
+    }
+}
+
+Test(sim_circuit, a_source_that_gives_up_takes_the_stop_stream_along, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++)
+        for (int how = 0; how < 3; how++) {
+            struct config cfg;
+
+            sim_config(&cfg, NULL);
+            struct sim *s = calm(&cfg);
+            struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, cross);
+            struct sim_stream *st, *stop;
+
+            reserved(to);
+            s->on_stop = wait_with_it;
+            st = sim_connect_to(from, sim_peer_id(s, TARGET));
+            SIM_UNTIL(s, sim_newest(to, SS_STOP) && sim_newest(to, SS_STOP)->asked, 1000);
+            stop = sim_newest(to, SS_STOP);
+            if (how == 0)
+                sim_stream_rst(st);
+            else
+                sim_hang_up(from, how == 1 ? HANG_FIN : HANG_RST);
+            SIM_UNTIL(s, !stop->live, 100);
+            cr_assert(stop->rst_seen);
+            SIM_UNTIL(s, circuits_of(s) == 0, 100);
+            ended(s);
+        }
+}
+
+Test(sim_circuit, tries_the_second_home_when_the_first_connection_is_dying, .timeout = 60)
+{
+    static const uint8_t nonsense[12] = { 7, 7 };
+
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct sim_conn *from = client(s, SOURCE, 0);
+        struct sim_conn *older = client(s, TARGET, 0), *newer;
+        struct sim_stream *st;
+
+        reserved(older);
+        newer = client(s, TARGET, cross);
+        reserved(newer);
+        newer->excused = newer->deaf = true; /* it does not read its GoAway, so the relay waits */
+        sim_put_plain(newer, bytes_of(nonsense, sizeof(nonsense)));
+        sim_run_ms(s, 100);
+        cr_assert(eq(u32, reservations_of(s), 2));
+        cr_assert(eq(int, connect_status(from, TARGET, &st), HOP_OK));
+        cr_assert(sim_newest(older, SS_STOP) != NULL);
+        sim_flow_start(st, 10000, 1000, true);
+        SIM_UNTIL(s, sim_flows_settled(s) && st->tx->fin_got, 1000);
+        ended(s);
+    }
+}
+
+Test(sim_circuit, ends_when_half_closed_and_silent, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++)
+        for (int side = 0; side < 2; side++) {
+            struct config cfg;
+
+            sim_config(&cfg, NULL);
+            struct sim *s = calm(&cfg);
+            struct pair p = join(s, cross);
+            struct sim_stream *quits = side ? p.target : p.source;
+            uint64_t from_ms = sim_now(s);
+
+            p.source->excused = p.target->excused = true;
+            sim_flow_start(quits, 100, 100, true);
+            SIM_UNTIL(s, !p.source->live && !p.target->live, 3 * cfg.linger_ms);
+            cr_assert(p.source->rst_seen && p.target->rst_seen);
+            cr_assert(le(u64, from_ms + cfg.linger_ms / 2, p.source->ended_ms));
+            cr_assert(le(u64, p.source->ended_ms, from_ms + 2 * cfg.linger_ms));
+            ended(s);
+        }
+}
+
+/* One direction is over and the other one talks: that is no silence. */
+Test(sim_circuit, goes_on_half_closed_as_long_as_bytes_come, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct pair p = join(s, cross);
+        struct sim_flow *f;
+
+        sim_flow_start(p.source, 8, 8, true);
+        f = sim_flow_start(p.target, 8, 8, false);
+        for (int i = 0; i < 30; i++) {
+            sim_run_ms(s, cfg.linger_ms / 4);
+            f->total += 100;
+        }
+        f->fin = true;
+        SIM_UNTIL(s, sim_flows_settled(s) && f->fin_got, 1000);
+        cr_assert(eq(u64, f->got, 3008));
+        ended(s);
+    }
+}
+
+Test(sim_circuit, a_reset_reaches_the_other_side_at_once, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++)
+        for (int side = 0; side < 2; side++)
+            for (int conn = 0; conn < 2; conn++) {
+                struct config cfg;
+
+                sim_config(&cfg, NULL);
+                struct sim *s = calm(&cfg);
+                struct pair p = join(s, cross);
+                struct sim_stream *quits = side ? p.target : p.source;
+                struct sim_stream *other = side ? p.source : p.target;
+
+                if (conn)
+                    sim_hang_up(quits->conn, HANG_FIN);
+                else
+                    sim_stream_rst(quits);
+                SIM_UNTIL(s, other->rst_seen, TOLERANCE_MS);
+                SIM_UNTIL(s, circuits_of(s) == 0, TOLERANCE_MS);
+                ended(s);
+            }
+}
+
+/* A target that does not read holds up its own circuit and nobody else's. */
+Test(sim_circuit, a_slow_reader_holds_a_window_and_no_more, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct pair p = join(s, cross);
+        struct sim_conn *quick = client(s, OTHER, cross);
+        struct sim_stream *st;
+
+        p.to->deaf = true;
+        sim_flow_start(p.source, 5000000, 16384, true);
+        sim_run_ms(s, 2000);
+        cr_assert(lt(u64, p.source->tx->sent, 2 * YAMUX_WINDOW));
+        cr_assert(eq(sz, p.source->y.send_credit, 0));
+        reserved(quick);
+        cr_assert(eq(int, connect_status(p.from, OTHER, &st), HOP_OK));
+        sim_flow_start(st, 2000000, 16384, true);
+        SIM_UNTIL(s, st->tx->fin_got, 1000);
+        p.to->deaf = false;
+        SIM_UNTIL(s, sim_flows_settled(s), 5000);
         ended(s);
     }
 }

@@ -205,7 +205,11 @@ Test(sim_rules, time_jumps_to_deadlines_and_alarms, .timeout = 10)
     cr_assert(eq(u64, sim_net_now_ms(h.net), 9000));
     cr_assert(sim_net_step(h.net)); /* the deadline stands until the owner waits again */
     cr_assert(eq(u64, sim_net_now_ms(h.net), 9000));
-    cr_assert(eq(int, ring_wait(h.r, UINT64_MAX), 0));
+    for (int i = 0; i < 2; i++) { /* the first wait at a time does not count as asleep */
+        cr_assert(eq(int, sim_net_step(h.net), 1));
+        cr_assert(eq(u64, sim_net_now_ms(h.net), 9000));
+        cr_assert(eq(int, ring_wait(h.r, UINT64_MAX), 0));
+    }
     cr_assert(not(sim_net_step(h.net)));
 }
 
