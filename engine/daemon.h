@@ -28,7 +28,7 @@ struct daemon {
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
     _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;
-    _Atomic uint32_t shards_empty; /* of those that stop */
+    _Atomic uint32_t shards_empty;                       /* of those that stop */
     _Atomic uint32_t peers_connected, peers_in_circuits; /* distinct */
     _Atomic uint64_t circuit_ids;
     struct maddr announce[CONFIG_ANNOUNCE_MAX];     /* as configured */

@@ -21,8 +21,8 @@
 void *mem_reserve(size_t count, size_t each, int *err);
 void mem_release(void *p, size_t count, size_t each); /* NULL is fine */
 
-/* What a pool holds back is out of bounds for everybody: the address sanitizer then sees a use after
- * free in our pools as it sees one in the heap. Nothing in other builds. */
+/* What a pool holds back is out of bounds for everybody: the address sanitizer then sees a use
+ * after free in our pools as it sees one in the heap. Nothing in other builds. */
 static inline void mem_poison(const void *p, size_t n)
 {
 #ifdef MEM_ASAN

@@ -4,8 +4,8 @@
  *
  * One ring per thread, created on it. Nothing here blocks but ring_wait.
  * Ownership: buffers of a receive are *lent* to the kernel through the group and *leased* to the
- * caller from the CQE until ring_buf_return. Payload of a send is lent from ring_sendmsg to its CQE;
- * msghdr and iovec only until the next ring_wait. */
+ * caller from the CQE until ring_buf_return. Payload of a send is lent from ring_sendmsg to its
+ * CQE; msghdr and iovec only until the next ring_wait. */
 #ifndef SLUICE_ENGINE_RING_H
 #define SLUICE_ENGINE_RING_H
 
@@ -77,13 +77,13 @@ void ring_poll_in(struct ring *r, int fd, uint64_t ud); /* multishot readability
 void ring_read(struct ring *r, int fd, void *p, unsigned n, uint64_t ud);
 /* Never a socket: it would raise SIGPIPE; ring_sendmsg does not. */
 void ring_write(struct ring *r, int fd, const void *p, unsigned n, uint64_t ud);
-/* All requests of fd. Its own completion (res: how many; 0 or -ENOENT: none) may come before theirs,
- * and a cancelled receive may still complete with data (§6). */
+/* All requests of fd. Its own completion (res: how many; 0 or -ENOENT: none) may come before
+ * theirs, and a cancelled receive may still complete with data (§6). */
 void ring_cancel_fd(struct ring *r, int fd, uint64_t ud);
-/* Wakes `target`'s owner with a CQE of user_data `ud`, not 0 (MSG_RING; eventfd inside the body when
- * that is refused). No completion at home. Doorbells with the same ud may merge into one; should
- * the body run out of room for a refused one, a completion of RING_WAKE_OP comes instead, so the
- * owner answers either by looking into all its mailboxes. Sent with the next ring_wait. */
+/* Wakes `target`'s owner with a CQE of user_data `ud`, not 0 (MSG_RING; eventfd inside the body
+ * when that is refused). No completion at home. Doorbells with the same ud may merge into one;
+ * should the body run out of room for a refused one, a completion of RING_WAKE_OP comes instead, so
+ * the owner answers either by looking into all its mailboxes. Sent with the next ring_wait. */
 void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud);
 /* From a thread that owns no ring (signal handling, log): async-signal-safe eventfd write. */
 void ring_wake(struct ring *target);
@@ -103,8 +103,9 @@ struct ring_counts {
 };
 void ring_counts(const struct ring *r, struct ring_counts *out);
 
-void ring_buf_return(struct ring *r, uint16_t bid); /* given back by the next ring_wait, in one go */
-unsigned ring_bufs_free(const struct ring *r);      /* not leased */
+void ring_buf_return(struct ring *r,
+                     uint16_t bid);            /* given back by the next ring_wait, in one go */
+unsigned ring_bufs_free(const struct ring *r); /* not leased */
 unsigned ring_buf_bytes(const struct ring *r);
 
 /* Plain socket calls, synchronous, never blocking. All return 0 or a value, or -errno. Sockets are
@@ -114,8 +115,8 @@ unsigned ring_buf_bytes(const struct ring *r);
  * `bound` (NULL: not wanted) tells the port really bound. */
 MUST_USE int ring_listen_tcp(const struct netaddr *at, bool v6only, bool reuseport, int backlog,
                              struct netaddr *bound);
-/* r may be NULL for a listener that was never armed. Nothing of fd may be in flight: an armed receive
- * keeps the socket open, without FIN and without a completion (§6). */
+/* r may be NULL for a listener that was never armed. Nothing of fd may be in flight: an armed
+ * receive keeps the socket open, without FIN and without a completion (§6). */
 void ring_close(struct ring *r, int fd);
 int ring_shutdown(int fd, int how);
 int ring_peername(int fd, struct netaddr *out);

@@ -14,7 +14,7 @@ enum snap_kind { SNAP_CONNS, SNAP_CIRCUITS };
 struct snap_conn {
     uint32_t slot, gen;
     uint8_t shard;
-    uint8_t state;       /* enum conn_state */
+    uint8_t state; /* enum conn_state */
     bool reserved;
     struct peer_id peer; /* n == 0: handshake not done */
     struct netaddr remote;

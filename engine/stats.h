@@ -7,6 +7,7 @@
 
 #include "proto/base.h"
 
+/* clang-format off */
 /* X(name): monotonic counters; G(name): gauges (may go down). */
 #define STATS_COUNTERS(X)                                                                          \
     X(conns_accepted) X(conns_closed) X(conns_refused_total) X(conns_refused_ip)                   \
@@ -28,6 +29,7 @@
     X(chunks_dry) X(slow_closed) X(doorbells) X(loop_turns) X(stale_cqes)
 #define STATS_GAUGES(X)                                                                            \
     X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)
+/* clang-format on */
 
 #define STATS_FIELD(name) _Atomic uint64_t name;
 struct stats {
@@ -39,8 +41,7 @@ struct stats {
 /* Owner only: no read-modify-write bus lock is needed. */
 #define STAT_ADD(s, name, v)                                                                       \
     atomic_store_explicit(&(s)->name,                                                              \
-                          atomic_load_explicit(&(s)->name, memory_order_relaxed) +                 \
-                              (uint64_t)(v),                                                       \
+                          atomic_load_explicit(&(s)->name, memory_order_relaxed) + (uint64_t)(v),  \
                           memory_order_relaxed)
 #define STAT_INC(s, name) STAT_ADD(s, name, 1)
 #define STAT_DEC(s, name) STAT_ADD(s, name, -1)

@@ -26,7 +26,8 @@ struct envelope {
 bool envelope_decode(struct bytes in, struct envelope *e);
 /* The signature covers lp(domain) || lp(payload_type) || lp(payload). */
 bool envelope_verify(const struct envelope *e, struct bytes domain);
-/* Writes a whole envelope signed by `me`; sets w->bad when it does not fit or passes ENVELOPE_MAX. */
+/* Writes a whole envelope signed by `me`; sets w->bad when it does not fit or passes ENVELOPE_MAX.
+ */
 void envelope_seal(struct wcur *w, const struct identity *me, struct bytes domain,
                    struct bytes payload_type, struct bytes payload);
 

@@ -45,7 +45,8 @@ enum { MSS_REPLY_MAX = 2048 };
 enum mss_res mss_listen_feed(struct mss_listen *m, const struct mss_proto *protos, struct cur *in,
                              struct wcur *out, int *id);
 
-/* Dialer for one protocol: write mss_dial_hello (header and name in one go), then feed the answer. */
+/* Dialer for one protocol: write mss_dial_hello (header and name in one go), then feed the answer.
+ */
 struct mss_dial {
     bool header_seen;
 };

@@ -13,8 +13,9 @@ enum {
     NOISE_FRAME_HEAD = 2,
     NOISE_MSG_MAX = 65535,
     NOISE_PLAIN_MAX = 65519,
-    NOISE_HANDSHAKE_MAX = 4096, /* longest handshake message we accept: RSA-8192 key and signature fit */
-    NOISE_PAYLOAD_MAX = 256,    /* ours, Ed25519 */
+    NOISE_HANDSHAKE_MAX =
+        4096, /* longest handshake message we accept: RSA-8192 key and signature fit */
+    NOISE_PAYLOAD_MAX = 256, /* ours, Ed25519 */
     NOISE_MUXER_MAX = 64,
 };
 
@@ -22,10 +23,12 @@ enum {
  * signature, so that a handshake costs no signature of ours. `keeps` nothing. */
 struct noise_ident {
     uint8_t sk[32], pk[32];
-    uint8_t payload[NOISE_PAYLOAD_MAX]; /* NoiseHandshakePayload with stream_muxers [/yamux/1.0.0] */
+    uint8_t
+        payload[NOISE_PAYLOAD_MAX]; /* NoiseHandshakePayload with stream_muxers [/yamux/1.0.0] */
     size_t payload_n;
 };
-void noise_ident_init(struct noise_ident *ni, const struct identity *me, const uint8_t static_sk[32]);
+void noise_ident_init(struct noise_ident *ni, const struct identity *me,
+                      const uint8_t static_sk[32]);
 
 enum noise_role { NOISE_INITIATOR, NOISE_RESPONDER };
 
@@ -48,9 +51,9 @@ struct noise_remote {
 };
 
 enum noise_res {
-    NOISE_WRITE,  /* our turn: call noise_write */
-    NOISE_READ,   /* their turn */
-    NOISE_DONE,   /* noise_split may be called; *remote is set */
+    NOISE_WRITE, /* our turn: call noise_write */
+    NOISE_READ,  /* their turn */
+    NOISE_DONE,  /* noise_split may be called; *remote is set */
     NOISE_FAILED,
 };
 

@@ -28,11 +28,11 @@ struct yamux_stream {
     struct yamux_stream *next_in_bucket;
     struct yamux *session; /* keeps; NULL = not in a session */
     uint32_t id;
-    uint32_t send_credit;  /* what the peer still lets us send; saturates at 2^32-1 */
-    uint32_t recv_credit;  /* what the peer may still send */
-    bool ack_due;          /* inbound stream whose ACK has not gone out yet */
-    bool syn_due;          /* outbound stream whose SYN has not gone out yet */
-    bool rx_fin, tx_fin;   /* half-closes seen and sent */
+    uint32_t send_credit; /* what the peer still lets us send; saturates at 2^32-1 */
+    uint32_t recv_credit; /* what the peer may still send */
+    bool ack_due;         /* inbound stream whose ACK has not gone out yet */
+    bool syn_due;         /* outbound stream whose SYN has not gone out yet */
+    bool rx_fin, tx_fin;  /* half-closes seen and sent */
 };
 
 /* Streams of all sessions of one shard, by (session, id). The bucket array is the caller's, a power
@@ -59,9 +59,9 @@ struct yamux {
     uint8_t cur_type;
     uint16_t cur_flags;
     uint32_t cur_id;
-    uint8_t cur_phase;  /* how far the frame is processed; yamux.c */
-    uint32_t body_left; /* of the current Data frame */
-    uint32_t cur_delta; /* of the current WindowUpdate */
+    uint8_t cur_phase;               /* how far the frame is processed; yamux.c */
+    uint32_t body_left;              /* of the current Data frame */
+    uint32_t cur_delta;              /* of the current WindowUpdate */
     struct yamux_stream *cur_stream; /* NULL: its body is drained */
 };
 

@@ -75,8 +75,8 @@ static int run(const char *env, const char *args)
     FILE *p;
 
     snprintf(command, sizeof(command),
-             "env -u SLUICE_DATA -u SLUICE_CONTROL -u SLUICE_PRESET %s '%s' %s 2>&1", env, SLUICECTL,
-             args);
+             "env -u SLUICE_DATA -u SLUICE_CONTROL -u SLUICE_PRESET %s '%s' %s 2>&1", env,
+             SLUICECTL, args);
     p = popen(command, "r");
     n = fread(shown, 1, sizeof(shown) - 1, p);
     shown[n] = '\0';
