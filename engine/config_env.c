@@ -15,6 +15,17 @@ const char *env_get(char *const *envp, const char *name)
     return NULL;
 }
 
+/* A preset's own name. A variable that is set, even to nothing, hides the line of a .env file. */
+static const char *own_get(const struct draft *d, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (char *const *e = d->envp; e && *e; e++)
+        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=')
+            return env_get(d->envp, name);
+    return env_get(d->dotenv, name);
+}
+
 static void env_name(const struct setting *s, char *out, size_t cap)
 {
     size_t n = (size_t)snprintf(out, cap, "SLUICE_%s", s->name);
@@ -159,7 +170,7 @@ static const struct alias {
 
 static bool port_env(struct draft *d, const char *name, uint16_t *port, bool zero_ok)
 {
-    const char *value = env_get(d->envp, name);
+    const char *value = own_get(d, name);
     uint32_t v = 0;
     const char *p = value;
 
@@ -178,9 +189,9 @@ static bool port_env(struct draft *d, const char *name, uint16_t *port, bool zer
 static void dusk_turn_env(struct draft *d)
 {
     struct config *c = d->c;
-    const char *enabled = env_get(d->envp, "DUSK_TURN_ENABLED");
-    const char *ip = env_get(d->envp, "DUSK_TURN_PUBLIC_IP");
-    const char *host = env_get(d->envp, "DUSK_TURN_PUBLIC_HOST");
+    const char *enabled = own_get(d, "DUSK_TURN_ENABLED");
+    const char *ip = own_get(d, "DUSK_TURN_PUBLIC_IP");
+    const char *host = own_get(d, "DUSK_TURN_PUBLIC_HOST");
     struct cidr cidr;
     static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
 
@@ -204,11 +215,11 @@ static void dusk_turn_env(struct draft *d)
     port_env(d, "DUSK_TURN_TCP_PORT", &c->turn_tcp_port, false);
     port_env(d, "DUSK_TURN_PORT_RANGE_START", &c->turn_port_lo, false);
     port_env(d, "DUSK_TURN_PORT_RANGE_END", &c->turn_port_hi, false);
-    if (env_get(d->envp, "DUSK_PEER_RELAYS"))
+    if (own_get(d, "DUSK_PEER_RELAYS"))
         draft_note(d, "DUSK_PEER_RELAYS is set, but federation is not built yet");
 }
 
-bool env_apply_preset(struct draft *d)
+static bool apply_preset(struct draft *d)
 {
     const char *rust = env_get(d->envp, "RUST_LOG");
     uint16_t port = 4001;
@@ -224,7 +235,7 @@ bool env_apply_preset(struct draft *d)
     }
     for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
         const struct alias *a = &aliases[i];
-        const char *value = a->preset == d->c->preset ? env_get(d->envp, a->name) : NULL;
+        const char *value = a->preset == d->c->preset ? own_get(d, a->name) : NULL;
         const struct setting *s = setting_find(a->setting);
 
         if (!value || draft_set(d, s, value))
@@ -239,4 +250,16 @@ bool env_apply_preset(struct draft *d)
     if (d->c->preset == PRESET_DUSK)
         dusk_turn_env(d);
     return true;
+}
+
+bool env_apply_preset(struct draft *d)
+{
+    struct dotenv *e = d->c->preset == PRESET_DUSK ? dotenv_find() : NULL;
+    bool ok;
+
+    d->dotenv = e ? dotenv_lines(e) : NULL;
+    ok = apply_preset(d);
+    d->dotenv = NULL;
+    dotenv_free(e);
+    return ok;
 }

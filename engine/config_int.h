@@ -61,6 +61,7 @@ struct draft {
     enum source port_src, interface_src, monitoring_src;
     struct netaddr interface;
     char *const *envp;
+    char *const *dotenv; /* weaker than envp, for dusk's own names; NULL: none */
 };
 
 /* One value from one source. false: d->why says what is accepted. */
@@ -96,6 +97,12 @@ MUST_USE bool flags_apply(struct draft *d, const struct flags *f);
 /* config_env.c */
 MUST_USE bool env_apply(struct draft *d);        /* SLUICE_... */
 MUST_USE bool env_apply_preset(struct draft *d); /* RUST_LOG, DUSK_RELAY_PORT, the preset's own */
+
+/* config_dotenv.c. NULL: there is none. */
+struct dotenv;
+struct dotenv *dotenv_find(void);
+char *const *dotenv_lines(const struct dotenv *e); /* like envp */
+void dotenv_free(struct dotenv *e);
 
 /* config_yaml.c. Not named yaml_...: libyaml exports yaml_free, and would call ours. */
 struct conffile;

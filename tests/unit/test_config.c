@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/acl.h"
@@ -555,6 +556,50 @@ Test(config_env, bad_dusk_variables_are_ignored_aloud_except_the_address)
     cr_expect_eq(load_env(ENV("DUSK_TURN_PORT_RANGE_START=60000", "DUSK_TURN_PORT_RANGE_END=50000"),
                           "dusk-relay", NULL),
                  2);
+}
+
+Test(config_env, dusk_reads_the_nearest_dotenv_under_the_real_environment)
+{
+    char dir[] = "/tmp/sluice-env-XXXXXX", path[64];
+    FILE *f;
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/.env", dir);
+    f = fopen(path, "w");
+    cr_assert_not_null(f);
+    fputs("# DUSK_MAX_CONNECTIONS=1\n"
+          "DUSK_MAX_CONNECTIONS = 33 # of them\r\n"
+          "export DUSK_TURN_REALM=\"a \\\"b\\\" #c\"\n"
+          "DUSK_TURN_SECRET='s3=cret'\n"
+          "DUSK_RELAY_PORT=4111\n"
+          "RUST_LOG=trace\n"
+          "SLUICE_MAX_CIRCUITS=5\n"
+          "DUSK_TURN_MAX_PER_USER=\n"
+          "=x\nno line\n\"",
+          f);
+    fclose(f);
+    snprintf(path, sizeof(path), "%s/below", dir);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    cr_assert_eq(chdir(path), 0);
+    cr_assert_eq(load_env(no_env, "dusk-relay", NULL), 0, "%s", said);
+    cr_expect_eq(c.conns_max, 33u);
+    cr_expect_str_eq(c.turn_realm, "a \"b\" #c");
+    cr_expect_str_eq(c.turn_secret[0], "s3=cret");
+    cr_expect_eq(c.p2p[0].addr.port, 4111);
+    cr_expect_eq(c.log_level, LOG_INFO, "it is read after the log has started");
+    cr_expect_eq(c.circuits_max, 65536u);
+    cr_expect_eq(c.turn_max_per_user, 10u, "empty is unset");
+    cr_assert_eq(load_env(ENV("DUSK_MAX_CONNECTIONS=44", "DUSK_TURN_SECRET="), "dusk-relay", NULL),
+                 0);
+    cr_expect_eq(c.conns_max, 44u, "the real environment wins");
+    cr_expect_eq(c.turn_secret_n, 0u, "even where it is empty");
+    cr_assert_eq(load_env(no_env, "sluice", NULL), 0);
+    cr_expect_eq(c.conns_max, 65536u, "no other preset reads it");
+    cr_assert_eq(chdir("/"), 0);
+    rmdir(path);
+    snprintf(path, sizeof(path), "%s/.env", dir);
+    unlink(path);
+    rmdir(dir);
 }
 
 Test(config_paths, data_directory_follows_presets_md)
