@@ -75,7 +75,7 @@ struct conn {
     struct timer timer;
     uint64_t born_ms, active_ms;
     uint64_t half_ms; /* since when half a record waits in `in` */
-    uint64_t ping_tat_ms;
+    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
     struct peer_id peer;

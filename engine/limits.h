@@ -66,6 +66,13 @@ enum {
     MUX_PING_BURST = 60,
     MUX_PING_MS = 1000,
 
+    /* Streams that one peer opens, and that it is refused: burst, then one per so many ms. Those
+     * past the first are reset unread, past the second the connection ends (libp2p.md §23). */
+    SYN_BURST = 4096,
+    SYN_MS = 1,
+    REFUSED_BURST = 4096,
+    REFUSED_MS = 10,
+
     ACCEPT_RETRY_MS = 100,   /* after EMFILE and its kin (io_uring.md §6) */
     REFUSED_CLOSE_MS = 1000, /* presets.md, dusk: a refused client's connection is closed */
 

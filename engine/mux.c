@@ -21,6 +21,10 @@ static void mux_refused(struct conn *c, uint32_t id)
     uint8_t frame[YAMUX_HEADER];
 
     STAT_INC(&c->shard->stats, streams_refused);
+    if (!gcra_step(&c->refused_tat_ms, c->shard->now_ms, REFUSED_BURST, REFUSED_MS)) {
+        conn_farewell(c, YAMUX_PROTOCOL_ERROR, "goes on opening streams past every refusal");
+        return;
+    }
     yamux_put_rst(frame, id);
     conn_ctl(c, bytes_of(frame, sizeof(frame)));
 }
@@ -28,7 +32,8 @@ static void mux_refused(struct conn *c, uint32_t id)
 static void mux_open(struct conn *c, uint32_t id)
 {
     struct shard *s = c->shard;
-    struct stream *st = stream_new(c, ST_NEGOTIATE);
+    bool slow = gcra_step(&c->syn_tat_ms, s->now_ms, SYN_BURST, SYN_MS);
+    struct stream *st = slow ? stream_new(c, ST_NEGOTIATE) : NULL;
     uint8_t frame[YAMUX_HEADER];
 
     if (!st) {
