@@ -46,7 +46,7 @@ struct log {
     _Atomic bool sleeping, stopping;
     struct logq *q[LOG_QUEUES_MAX];
     _Atomic unsigned q_n;
-    int bell; /* eventfd */
+    int bell, ended; /* eventfds: to the writer, and from it at its end */
     int fd, own_fd;
     bool is_socket, dead;
     bool started, abandoned;
@@ -66,10 +66,13 @@ struct log *log_new(const struct config *c)
     l->fd = 2;
     l->own_fd = -1;
     l->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    l->ended = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     l->shape = calloc(1, sizeof(*l->shape));
-    if (l->bell < 0 || !l->shape) {
+    if (l->bell < 0 || l->ended < 0 || !l->shape) {
         if (l->bell >= 0)
             close(l->bell);
+        if (l->ended >= 0)
+            close(l->ended);
         free(l->shape);
         free(l);
         return NULL;
@@ -95,6 +98,7 @@ void log_free(struct log *l)
     for (unsigned i = 0; i < atomic_load(&l->q_n); i++)
         free(l->q[i]);
     close(l->bell);
+    close(l->ended);
     free(l->shape);
     free(l);
 }
@@ -142,19 +146,24 @@ static bool is_on(const struct logq *q, unsigned level)
     return (int)level <= atomic_load_explicit(&q->log->level, memory_order_relaxed);
 }
 
+static void knock(int eventfd_of)
+{
+    uint64_t one = 1;
+    ssize_t n = write(eventfd_of, &one, sizeof(one));
+
+    (void)n;
+}
+
 /* The writer says that it sleeps, then looks at the rings once more; a producer publishes, then
  * looks whether it sleeps. Both orders are sequentially consistent, so one of them sees the other.
  * Only the first producer after a pause pays for a system call. */
 static void publish(struct logq *q, uint32_t tail)
 {
     struct log *l = q->log;
-    uint64_t one = 1;
 
     atomic_store(&q->tail, tail + 1);
     if (atomic_load(&l->sleeping) && atomic_exchange(&l->sleeping, false)) {
-        ssize_t n = write(l->bell, &one, sizeof(one));
-
-        (void)n; /* full means that it has been rung */
+        knock(l->bell); /* one that is full has been rung */
     }
 }
 
@@ -395,6 +404,7 @@ static void *log_main(void *arg)
     }
     if (l->own_fd >= 0)
         close(l->own_fd);
+    knock(l->ended);
     return NULL;
 }
 
@@ -419,19 +429,20 @@ int log_start(struct log *l)
  * for ever. Then it is left behind, with its memory. */
 void log_stop(struct log *l)
 {
-    struct timespec until;
-    uint64_t one = 1, deadline_ms;
-    ssize_t n;
+    struct pollfd end = { .events = POLLIN };
+    int n;
 
     if (!l || !l->started)
         return;
+    end.fd = l->ended;
     atomic_store(&l->stopping, true);
-    n = write(l->bell, &one, sizeof(one));
-    (void)n;
-    deadline_ms = clock_mono_ms() + 2 * LOG_STOP_MS + 1000;
-    until.tv_sec = (time_t)(deadline_ms / 1000);
-    until.tv_nsec = (long)(deadline_ms % 1000) * 1000000;
-    if (pthread_clockjoin_np(l->thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+    knock(l->bell);
+    do {
+        n = poll(&end, 1, 3 * LOG_STOP_MS);
+    } while (n < 0 && errno == EINTR); /* a second SIGTERM */
+    if (n > 0) {
+        pthread_join(l->thread, NULL);
+    } else {
         pthread_detach(l->thread);
         l->abandoned = true;
     }
