@@ -195,21 +195,20 @@ class Relay:
         return {line.rsplit(' ', 1)[0]: float(line.rsplit(' ', 1)[1])
                 for line in text.splitlines() if line and not line.startswith('#')}
 
-    def ctl(self, *words, json_out=True):
-        argv = [str(SLUICECTL), '--data', str(self.data), *words]
-        if json_out:
-            argv.append('--json')
+    def ctl(self, *words):
+        """The lines of sluicectl --json, one object each; the last says that all went well."""
+        argv = [str(SLUICECTL), '--data', str(self.data), '--json', *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=20 * SLOW, env=self.env)
         assert done.returncode == 0, '%s: %d\n%s' % (' '.join(words), done.returncode, done.stderr)
-        return json.loads(done.stdout) if json_out else done.stdout
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert rows[-1]['ok'], rows[-1]
+        return rows
 
     def conns(self):
-        got = self.ctl('conns')
-        return got['conns'] if isinstance(got, dict) else got
+        return self.ctl('conns')[:-1]
 
     def circuits(self):
-        got = self.ctl('circuits')
-        return got['circuits'] if isinstance(got, dict) else got
+        return self.ctl('circuits')[:-1]
 
     def shards_by_remote(self):
         """{'ip:port': shard}"""

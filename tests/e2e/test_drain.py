@@ -32,7 +32,7 @@ def pushes(session):
 
 def ask(relay, how):
     if how == 'sluicectl':
-        relay.ctl('drain', json_out=False)
+        relay.ctl('drain')
     else:
         relay.proc.send_signal(how)
     relay.until(lambda: not accepts(relay), 3, 'a closed door')

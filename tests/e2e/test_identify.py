@@ -64,10 +64,9 @@ def has_ipv6():
 
 @pytest.mark.skipif(not has_ipv6(), reason='this host has no IPv6 on loopback: enable it')
 def test_libp2p_47_observed_address_of_ipv6_and_of_mapped_ipv4(start):
-    relay = start('--listen-p2p', '[::1]:0', '--listen-p2p', '[::]:0')
-    ports = [int(a.split('/')[4]) for a in relay.addresses]
-    for at, family in ((('::1', ports[1]), 'ip6'), (('::1', ports[2]), 'ip6'),
-                       (('127.0.0.1', ports[2]), 'ip4')):
+    relay = start(listen='[::]:0')
+    port = relay.at[1]
+    for at, family in ((('::1', port), 'ip6'), (('127.0.0.1', port), 'ip4')):
         with rawp2p.connect(None, tcp=relay.tcp(at=at)) as session:
             told = Identify(split_message(get_identify(session)))
             assert maddr_text(told.observed) == '/%s/%s/tcp/%d' % ((family,) + session.local)
