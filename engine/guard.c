@@ -210,3 +210,14 @@ int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *w
              holder[0] ? "; held by " : "", holder);
     return err;
 }
+
+int guard_ports(const struct config *c, char *why, size_t cap)
+{
+    for (unsigned i = 0; i < c->p2p_n; i++)
+        if (guard_probe(&c->p2p[i].addr, config_v6only(c, i), "--listen-p2p", why, cap) ==
+            -EADDRINUSE)
+            return -EADDRINUSE;
+    if (c->http_on && guard_probe(&c->http.addr, false, "--listen-http", why, cap) == -EADDRINUSE)
+        return -EADDRINUSE;
+    return 0;
+}

@@ -3,7 +3,7 @@
 #ifndef SLUICE_ENGINE_GUARD_H
 #define SLUICE_ENGINE_GUARD_H
 
-#include "proto/maddr.h"
+#include "engine/config.h"
 
 /* Makes the data directory and locks it until the process ends or guard_release. 0; else -errno and
  * one line in `why` that names the directory, the flag and who holds it. */
@@ -18,5 +18,10 @@ void guard_port_holder(uint16_t port, char *out, size_t cap);
  * naming port, flag and holder. A port of 0 is free by definition. */
 MUST_USE int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why,
                          size_t cap);
+
+/* The same for every door of the configuration that is built, before anything else is touched: a
+ * second start with the same flags hears of the port, not of the data directory. -EADDRINUSE with
+ * the line in `why`, else 0; other causes are the doors' to tell. */
+MUST_USE int guard_ports(const struct config *c, char *why, size_t cap);
 
 #endif

@@ -329,7 +329,8 @@ static int run(struct process *p, int argc, char **argv, char **envp)
     bool created = false;
     int status;
 
-    if (guard_acquire(p->cfg.data_dir, &p->guard_fd, why, sizeof(why))) {
+    if (guard_ports(&p->cfg, why, sizeof(why)) ||
+        guard_acquire(p->cfg.data_dir, &p->guard_fd, why, sizeof(why))) {
         fprintf(stderr, "sluice: %s\n", why);
         return EXIT_FATAL;
     }

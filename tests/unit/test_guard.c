@@ -134,6 +134,27 @@ Test(guard, a_wildcard_meets_a_listener_of_the_other_family)
     close(fd);
 }
 
+Test(guard, every_built_door_is_looked_at)
+{
+    static struct config cfg;
+    struct netaddr at;
+    int fd = listener(&at);
+
+    cfg.p2p[0].addr = (struct netaddr){ .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
+    cfg.p2p[1].addr = at;
+    cfg.http.addr = at;
+    cfg.p2p_n = 1;
+    cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), 0, "port 0, and a closed HTTP door");
+    cfg.p2p_n = 2;
+    cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), -EADDRINUSE);
+    cr_expect(strstr(why, "--listen-p2p"), "%s", why);
+    cfg.p2p_n = 0;
+    cfg.http_on = true;
+    cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), -EADDRINUSE);
+    cr_expect(strstr(why, "--listen-http"), "%s", why);
+    close(fd);
+}
+
 Test(guard, port_0_is_free)
 {
     struct netaddr at = { .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
