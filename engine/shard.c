@@ -89,7 +89,8 @@ static void listener_arm(struct shard *s, unsigned i)
 void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n)
 {
     ASSERT(n <= LISTENERS_MAX);
-    s->ring = ring;
+    if (s->ring != ring) /* where others ring it already, it was told before they began */
+        s->ring = ring;
     s->listeners_n = n;
     for (unsigned i = 0; i < n; i++) {
         s->listener[i].fd = fds[i];
