@@ -151,6 +151,19 @@ static struct sim_stream *any_stream(struct crowd *c, struct sim_conn *conn)
     return NULL;
 }
 
+/* What else knocks at a port. */
+static void strange(struct crowd *c, struct sim_conn *conn)
+{
+    conn->excused = true;
+    if (chance(c, 60)) { /* half a handshake */
+        conn->out.n = (size_t)below(c, conn->out.n);
+        return;
+    }
+    sim_queue_drop(&conn->out, conn->out.n);
+    sim_put_raw(conn, chance(c, 50) ? bytes_str("GET / HTTP/1.1\r\n\r\n")
+                                    : bytes_str("\x16\x03\x01 client hello"));
+}
+
 static void come(struct crowd *c)
 {
     unsigned alive = 0, ident = (unsigned)below(c, c->idents + 1);
@@ -169,6 +182,8 @@ static void come(struct crowd *c)
         conn->record_max = chance(c, 50) ? NOISE_PLAIN_MAX : 1 + (size_t)below(c, 2000);
     if (chance(c, 4))
         conn->no_stop = true;
+    if (c->hostile && chance(c, 12))
+        strange(c, conn);
 }
 
 /* Mostly somebody who can be reached; anybody else's answer is a status. */
@@ -263,6 +278,35 @@ static void garbage(struct crowd *c)
         sim_put_raw(conn, bytes_of(bytes, n));
 }
 
+/* sluicectl looks in: shards answer between two turns, whatever they do. */
+static void page(void *arg, uint32_t owner_id, const struct snap *snap)
+{
+    struct crowd *c = arg;
+
+    if (owner_id != c->list_id || c->list_done)
+        sim_break(c->s, "a page for nobody");
+    for (unsigned i = 0; i < snap->rows && snap->kind == SNAP_CONNS; i++)
+        if (snap->conn[i].shard >= SIM_SHARDS)
+            sim_break(c->s, "a row of shard %u", snap->conn[i].shard);
+    c->list_done = snap->end;
+}
+
+static void list(struct crowd *c)
+{
+    struct ops *ops = &c->s->control.ops;
+
+    if (!c->list_done) {
+        if (chance(c, 30)) {
+            ops->list_cancel(ops->ctx, c->list_id);
+            c->list_done = true;
+        }
+        return;
+    }
+    c->list_done = false;
+    if (ops->list(ops->ctx, chance(c, 50) ? SNAP_CONNS : SNAP_CIRCUITS, ++c->list_id, page, c) != 0)
+        c->list_done = true;
+}
+
 static void act(struct crowd *c)
 {
     uint64_t what = below(c, 100);
@@ -277,6 +321,8 @@ static void act(struct crowd *c)
                 sim_reserve(conn);
     } else if (what < 72) {
         call(c, conn);
+    } else if (what < 73) {
+        list(c);
     } else if (what < 82) {
         small_talk(c, conn);
     } else if (what < 86) {
@@ -301,7 +347,8 @@ static void act(struct crowd *c)
 
 void crowd_init(struct crowd *c, struct sim *s)
 {
-    *c = (struct crowd){ .s = s };
+    c->s = s;
+    c->list_done = true;
     s->on_stop = on_stop;
     s->on_joined = on_joined;
     s->arg = c;

@@ -28,10 +28,12 @@ struct crowd {
     bool slow;          /* time passes: circuits that wait are closed by the relay */
     uint64_t next_ms;
     struct later later[CROWD_LATER_MAX];
+    uint32_t list_id; /* of the listing under way */
+    bool list_done;
     uint64_t circuits, joined; /* tried, opened */
 };
 
-/* Takes the simulation's hooks. */
+/* Takes the simulation's hooks. The plan above next_ms is the caller's to fill in before. */
 void crowd_init(struct crowd *c, struct sim *s);
 /* All acts, then fair weather until everything that has to arrive has. What is wrong then is told
  * by sim_why. */

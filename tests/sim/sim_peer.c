@@ -313,6 +313,9 @@ static void hop_answer(struct sim_stream *st)
         return;
     }
     st->status = st->reply.status;
+    if (st->status != HOP_OK && (st->status < 200 || st->status > 204) && st->status != 400 &&
+        st->status != 401)
+        sim_break(st->conn->s, "status %d", (int)st->status);
     st->status_ms = sim_now(st->conn->s);
     sim_queue_drop(&st->in, whole);
     if (st->kind == SS_CONNECT && st->status == HOP_OK)
