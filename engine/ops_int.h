@@ -10,6 +10,7 @@
 enum {
     OPS_HTTP_MAX = 64,   /* open exchanges; the oldest idle one makes room for the next */
     OPS_HTTP_SLOTS = 80, /* with those that are on their way out */
+    OPS_WAITING = 256,   /* accepted in a burst, waiting for those to be gone */
     OPS_ADMIN_MAX = 8,
     OPS_SLOTS = OPS_HTTP_SLOTS + OPS_ADMIN_MAX,
     OPS_IN_BYTES = HTTP_HEAD_MAX,
@@ -38,8 +39,8 @@ struct opsconn {
     int fd;
     uint32_t idx, gen; /* gen is 24 bits, as in user_data */
     unsigned inflight;
-    uint64_t since_ms, deadline_ms;
-    uint64_t rows; /* listed so far */
+    uint64_t serial, deadline_ms; /* serial: who came first */
+    uint64_t rows;                /* listed so far */
     struct iovec iov;
     struct msghdr msg;
     size_t in_n, out_n, out_sent, out_cap;
@@ -58,6 +59,9 @@ struct opsdoor {
     uint64_t now_ms;
     char *outs; /* all out buffers */
     struct opsconn conn[OPS_SLOTS];
+    int waiting[OPS_WAITING]; /* HTTP connections without a slot, a queue */
+    unsigned waiting_from, waiting_n;
+    uint64_t serial;
 };
 
 /* What control calls a listing of ours by. */

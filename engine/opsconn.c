@@ -39,12 +39,16 @@ static void arm_read(struct opsdoor *d, struct opsconn *c)
     c->inflight++;
 }
 
+static void next_waiting(struct opsdoor *d);
+
 static void free_slot(struct opsdoor *d, struct opsconn *c)
 {
     ring_close(d->ring, c->fd);
     c->fd = -1;
     c->state = OC_FREE;
     c->gen = (c->gen + 1) & 0xffffff;
+    if (!c->admin)
+        next_waiting(d);
 }
 
 /* Whatever is in flight ends by the shutdown; the slot is free when it has. The cancel is for a
@@ -75,7 +79,7 @@ static struct opsconn *oldest_of(struct opsdoor *d, bool idle_only)
 
         if (c->state == OC_FREE || c->state == OC_CLOSING || (idle_only && !idle))
             continue;
-        if (!best || c->since_ms < best->since_ms)
+        if (!best || c->serial < best->serial)
             best = c;
     }
     return best;
@@ -96,11 +100,57 @@ static void make_room(struct opsdoor *d)
     opsconn_close(d, c);
 }
 
+static struct opsconn *free_conn(struct opsdoor *d, bool admin)
+{
+    for (unsigned i = admin ? OPS_HTTP_SLOTS : 0; i < (admin ? OPS_SLOTS : OPS_HTTP_SLOTS); i++)
+        if (d->conn[i].state == OC_FREE)
+            return &d->conn[i];
+    return NULL;
+}
+
+static void start(struct opsdoor *d, struct opsconn *c, int fd)
+{
+    c->fd = fd;
+    c->state = OC_READING;
+    c->serial = ++d->serial;
+    c->deadline_ms = d->now_ms + OPS_EXCHANGE_MS;
+    c->in_n = c->out_n = c->out_sent = 0;
+    c->rows = 0;
+    c->last = c->listing = false;
+    arm_read(d, c);
+}
+
+/* A burst is accepted faster than the old ones can leave: it waits for them, and should even the
+ * queue be full, its oldest goes, for it is idle too. */
+static void wait_for_slot(struct opsdoor *d, int fd)
+{
+    if (d->waiting_n == OPS_WAITING) {
+        ring_close(d->ring, d->waiting[d->waiting_from]);
+        d->waiting_from = (d->waiting_from + 1) % OPS_WAITING;
+        d->waiting_n--;
+    }
+    d->waiting[(d->waiting_from + d->waiting_n++) % OPS_WAITING] = fd;
+}
+
+static void next_waiting(struct opsdoor *d)
+{
+    struct opsconn *c = d->waiting_n ? free_conn(d, false) : NULL;
+
+    if (!c)
+        return;
+    int fd = d->waiting[d->waiting_from];
+
+    d->waiting_from = (d->waiting_from + 1) % OPS_WAITING;
+    d->waiting_n--;
+    start(d, c, fd);
+    if (d->waiting_n)
+        make_room(d);
+}
+
 static void on_accept(struct opsdoor *d, const struct ring_cqe *cqe)
 {
     bool admin = ud_idx(cqe->ud) == AT_ADMIN;
-    unsigned first = admin ? OPS_HTTP_SLOTS : 0, end = admin ? OPS_SLOTS : OPS_HTTP_SLOTS;
-    struct opsconn *c = NULL;
+    struct opsconn *c;
 
     if (!cqe->more) /* over, for want of descriptors perhaps: armed again by the tick */
         *(admin ? &d->admin_armed : &d->http_armed) = false;
@@ -108,21 +158,13 @@ static void on_accept(struct opsdoor *d, const struct ring_cqe *cqe)
         return;
     if (!admin)
         make_room(d);
-    for (unsigned i = first; i < end && !c; i++)
-        if (d->conn[i].state == OC_FREE)
-            c = &d->conn[i];
-    if (!c) {
+    c = !admin && d->waiting_n ? NULL : free_conn(d, admin);
+    if (c)
+        start(d, c, cqe->res);
+    else if (admin)
         ring_close(d->ring, cqe->res);
-        return;
-    }
-    c->fd = cqe->res;
-    c->state = OC_READING;
-    c->since_ms = d->now_ms;
-    c->deadline_ms = d->now_ms + OPS_EXCHANGE_MS;
-    c->in_n = c->out_n = c->out_sent = 0;
-    c->rows = 0;
-    c->last = c->listing = false;
-    arm_read(d, c);
+    else
+        wait_for_slot(d, cqe->res);
 }
 
 static void on_read(struct opsdoor *d, struct opsconn *c, int32_t res)
@@ -316,6 +358,8 @@ void opsdoor_free(struct opsdoor *d)
                                 SHUT_RDWR); /* ends what still reads into our memory */
             ring_close(NULL, d->conn[i].fd);
         }
+    for (unsigned i = 0; i < d->waiting_n; i++)
+        ring_close(NULL, d->waiting[(d->waiting_from + i) % OPS_WAITING]);
     if (d->http_fd >= 0)
         ring_close(NULL, d->http_fd);
     if (d->admin_fd >= 0) {

@@ -354,6 +354,25 @@ Test(opsdoor, two_hundred_idle_scrapers_keep_nobody_out)
     cr_expect_eq(open_slots(), 0u);
 }
 
+Test(opsdoor, a_burst_is_served_newest_included)
+{
+    int fd[190]; /* the listen backlog holds as many as the door does, plus those just accepted */
+    unsigned n = 0;
+
+    for (; n < 190; n++) {
+        fd[n] = dial_http();
+        if (n % 60 == 59)
+            turn(); /* 60 completions at once */
+    }
+    cr_expect(says(ask("GET /health HTTP/1.1\r\n\r\n"), " 200 "), "%s", got);
+    cr_expect(open_slots() <= (unsigned)OPS_HTTP_MAX);
+    while (n)
+        close(fd[--n]);
+    turns(50);
+    cr_expect(open_slots() == 0);
+    cr_expect(door->waiting_n == 0);
+}
+
 Test(opsdoor, clients_that_vanish_leave_nothing)
 {
     for (unsigned round = 0; round < 50; round++) {
