@@ -152,7 +152,7 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
         c = slab_find24(&s->conns, ud_idx(cqe->ud), ud_gen(cqe->ud));
         if (!c) { /* a slot is freed only when nothing is in flight */
             STAT_INC(&s->stats, stale_cqes);
-            ASSERT(!"a completion of a connection that is gone");
+            ASSERT(c != NULL && "a completion of a connection that is gone");
             return;
         }
         if (ud_op(cqe->ud) == OP_RECV)

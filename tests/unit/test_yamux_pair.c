@@ -232,7 +232,8 @@ static void deliver(int me, uint32_t cut)
                 end_start(e);
                 break;
             }
-            yamux_refuse(&d->y); /* fall through */
+            yamux_refuse(&d->y);
+            __attribute__((fallthrough));
         case YAMUX_EV_REFUSED:
             d->refused++;
             cr_assert(ne(ptr, (at = wire_room(1 - me, YAMUX_HEADER, 0)), NULL));
