@@ -53,7 +53,7 @@ struct resv {
     bool held;      /* as of the last answer */
     bool gone_sent; /* RESV_GONE is posted; RESV_REMOVED ends it */
 };
-enum { RESV_ASK = 1, RESV_GONE = 2 };                         /* to control */
+enum { RESV_ASK = 1, RESV_GONE = 2, RESV_DROP = 4 };          /* to control */
 enum { RESV_ANSWER = 1, RESV_EXPIRED = 2, RESV_REMOVED = 4 }; /* to the shard */
 
 struct conn {

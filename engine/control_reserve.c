@@ -64,14 +64,31 @@ static void resv_gone(struct control *c, struct conn *conn)
     tell_shard(c, conn, RESV_REMOVED);
 }
 
+/* The peer answered a STOP with NO_RESERVATION: it lost its state (libp2p.md Q5). */
+static void resv_drop(struct control *c, struct conn *conn)
+{
+    struct resv *r = &conn->resv;
+
+    if (!r->slot.reserved)
+        return;
+    hop_on_close(&c->hop, &r->slot);
+    homes_remove(c->d->homes, &conn->peer, home_of(conn));
+    resv_log(c, EV_RESERVATION_CLOSED, conn, "unknown to its peer");
+    tell_shard(c, conn, RESV_EXPIRED);
+}
+
 void control_on_resv(struct control *c, struct mnode *n)
 {
     struct conn *conn = CONTAINER_OF(n, struct conn, resv.to_control.node);
     uint32_t bits = mwork_take(&conn->resv.to_control);
 
-    if (bits & RESV_GONE) /* an unanswered ASK died with the connection */
+    if (bits & RESV_GONE) { /* an unanswered ASK died with the connection */
         resv_gone(c, conn);
-    else if (bits & RESV_ASK)
+        return;
+    }
+    if (bits & RESV_DROP)
+        resv_drop(c, conn);
+    if (bits & RESV_ASK)
         resv_ask(c, conn);
 }
 

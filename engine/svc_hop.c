@@ -250,6 +250,8 @@ bool svc_stop_feed(struct stream *st, struct cur *in)
             answered = stop_decode(body, &m) && m.has_status;
             if (answered)
                 status = stop_to_hop_status(&m);
+            if (answered && m.status == HOP_NO_RESERVATION && st->conn->resv.held)
+                control_post(st->conn->shard, &st->conn->resv.to_control, RESV_DROP);
         }
     }
     if (status == HOP_OK) {

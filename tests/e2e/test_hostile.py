@@ -12,11 +12,11 @@ import time
 import pytest
 
 import rawp2p
-from circuit import join, reserve, serve_stop
+from circuit import auto_stop, dial, join, reserve, serve_stop
 from rawp2p import DATA, FIN, GOAWAY, HEADER, PING, RST, SYN, WINDOW, Closed, NotAvailable
 from transport import Tcp, secure
-from wire import (HOP, IDENTIFY, MSS, NOISE, OK, STOP, YAMUX, Key, WireError, hop_connect,
-                  hop_reserve, mss, stop_status)
+from wire import (FAILED, HOP, IDENTIFY, MSS, NO_RESERVATION, NOISE, OK, STOP, YAMUX, Key, WireError,
+                  hop_connect, hop_reserve, mss, stop_status)
 from wire import PING as PING_PROTOCOL
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.tsan]
@@ -293,3 +293,18 @@ def test_tcp_in_single_bytes(relay):
             self.send_slowly(data)
     with rawp2p.connect(None, tcp=Slow(None, sock=tcp.sock)) as session:
         assert session.alive()
+
+
+def test_libp2p_q5_a_target_that_forgot_its_reservation(relay, placement):
+    """rust after a restart of its relay transport: 203 for this source, 204 for the next, until it
+    reserves again."""
+    with relay.connect(shard=placement.source) as source, \
+            relay.connect(shard=placement.target) as target:
+        assert reserve(target).status == OK
+        auto_stop(target, status=NO_RESERVATION)
+        assert dial(source, target.key.peer_id)[0].status == FAILED
+        relay.until(lambda: dial(source, target.key.peer_id)[0].status == NO_RESERVATION, 2, '204')
+        assert reserve(target).status == OK
+        near, far = join(source, target)
+        near.send(b'again')
+        assert far.recv(5) == b'again'
