@@ -39,6 +39,7 @@ struct process {
     unsigned shards_n;
     pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
     _Atomic int ring_err;
+    _Atomic bool failed; /* a shard has ended by an error */
     const char *_Atomic ring_what;
     int guard_fd;
 };
@@ -124,8 +125,12 @@ static void *shard_main(void *arg)
         shard_start(&t->shard, ring, p->doors.fd[t->shard.id], p->doors.n);
         while (!(err = shard_turn(&t->shard, true)))
             ;
-        if (err != -ECANCELED)
-            log_text(t->shard.log, LOG_ERROR, "shard %u stops: %s", t->shard.id, strerror(-err));
+        if (err != -ECANCELED) { /* its listener would swallow its share of clients for ever */
+            log_text(t->shard.log, LOG_ERROR, "shard %u fails, and the relay stops: %s",
+                     t->shard.id, strerror(-err));
+            atomic_store(&p->failed, true);
+            atomic_fetch_add(&p->control.terms, 2); /* at once */
+        }
     }
     atomic_fetch_add_explicit(&p->control.shards_done, 1, memory_order_release);
     if (p->control.ring && !atomic_load(&p->ring_err))
@@ -320,7 +325,7 @@ static int serve(struct process *p, bool created)
         ;
     if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n)
         threads_join(p); /* else a shard is stuck past its deadline: the exit ends it */
-    return err == -ECANCELED ? 0 : EXIT_FATAL;
+    return err == -ECANCELED && !atomic_load(&p->failed) ? 0 : EXIT_FATAL;
 }
 
 static int run(struct process *p, int argc, char **argv, char **envp)
