@@ -5,7 +5,9 @@
  * latencies.
  *
  * A client's first 76 bytes: "BARE", number of its pair, flags (1: source, 2: raw), the key that it
- * seals with, the key that it opens with (tools/load_p2p_conn.c). Trusts its clients. */
+ * seals with, the key that it opens with (tools/load_p2p_conn.c). Trusts its clients.
+ * With `flip` or `drop` behind the port it spoils one record in 300, so that one sees the
+ * generator fail. */
 #include "proto/crypto.h"
 #include "proto/cur.h"
 #include "proto/yamux.h"
@@ -28,6 +30,7 @@ enum {
     RECORD_MAX = 2 + 65535,
     OUT = READ + 2 * RECORD_MAX,
     PAIRS = 1 << 15,
+    SPOIL_EVERY = 300,
     EVENTS = 256,
 };
 
@@ -45,6 +48,8 @@ struct conn {
 static struct {
     int epoll;
     struct aead *aead;
+    bool flip, drop;
+    unsigned records;
     struct conn *waiting[PAIRS];
     struct conn *dead;
     uint8_t in[RECORD_MAX + READ];
@@ -142,6 +147,17 @@ static void rewrite(struct conn *c, uint8_t *p, size_t n)
     }
 }
 
+/* true: this record is not passed on. */
+static bool spoil(uint8_t *p, size_t n)
+{
+    if (!g.flip && !g.drop)
+        return false;
+    if (n < 256 || ++g.records % SPOIL_EVERY != 0)
+        return false;
+    p[n - 1] ^= g.flip;
+    return g.drop;
+}
+
 /* Whole records of p[0..n) to the other side; returns how many bytes they were. */
 static size_t transcrypt(struct conn *c, uint8_t *p, size_t n)
 {
@@ -158,6 +174,10 @@ static size_t transcrypt(struct conn *c, uint8_t *p, size_t n)
         ASSERT(aead_open(g.aead, &c->rx, &in, 1, record));
         in.n -= AEAD_TAG;
         rewrite(c, record, in.n);
+        if (spoil(record, in.n)) {
+            at += 2 + len;
+            continue;
+        }
         put_u16(g.out + made, (uint16_t)len);
         aead_seal(g.aead, &c->other->tx, &in, 1, g.out + made + 2);
         made += 2 + len;
@@ -301,10 +321,12 @@ int main(int argc, char **argv)
     struct rlimit files;
     int listener;
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: bench-bare IPV4 PORT\n");
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: bench-bare IPV4 PORT [flip|drop]\n");
         return 2;
     }
+    g.flip = argc == 4 && strcmp(argv[3], "flip") == 0;
+    g.drop = argc == 4 && strcmp(argv[3], "drop") == 0;
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -122,9 +122,10 @@ class Bench:
     def server(self, name, shards=1, pinned=True, lifted=True):
         """lifted: without the limits that would stop us; the rivals always are."""
         cores = self.server_core if pinned else None
-        if name in ("bare", "null"):
-            return Server(name, [self.bin / "bench-bare", "127.0.0.1", "@PORT@"], cores,
-                          relay="bare" if name == "bare" else "raw")
+        if name in ("bare", "null", "flip", "drop"):
+            spoil = [name] if name in ("flip", "drop") else []
+            return Server(name, [self.bin / "bench-bare", "127.0.0.1", "@PORT@", *spoil], cores,
+                          relay="raw" if name == "null" else "bare")
         if name in ("rust", "go", "go-64k"):
             kind = name.split("-")[0]
             if kind not in self.paths:
