@@ -79,10 +79,12 @@ static void print_text(const struct lp_report *r)
     if (lp_opt.server_pid)
         printf(", relay %.0f %%", per(server_s, s) * 100);
     printf("\n");
-    if (r->received)
+    if (r->received && lp_opt.server_pid)
         printf("  %.1f MiB/s, %.3f CPU-seconds of the relay per GiB\n",
                per((double)r->received / 1048576, s),
                per(server_s, (double)r->received / 1073741824));
+    else if (r->received)
+        printf("  %.1f MiB/s\n", per((double)r->received / 1048576, s));
     if (r->messages)
         printf("  %" PRIu64 " messages, %.2f us of CPU each, %" PRIu64 " could not be sent\n",
                r->messages, per(server_s * 1e6, (double)r->messages), lp_totals.late);

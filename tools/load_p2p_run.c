@@ -313,7 +313,8 @@ static int run_idle(void)
     for (unsigned i = 0; i < lp_opt.steps; i++)
         most = lp_opt.step[i] > most ? lp_opt.step[i] : most;
     g.peer = calloc(most, sizeof(*g.peer));
-    ASSERT(g.peer != NULL);
+    g.pair = calloc(most, sizeof(*g.pair));
+    ASSERT(g.peer && g.pair);
     lp_report_begin(&r);
     lp_report_memory(&r, 0);
     for (unsigned i = 0; i < lp_opt.steps; i++) {
@@ -323,7 +324,7 @@ static int run_idle(void)
         while (have < want || g.flying) {
             while (have < want && g.flying < LP_IN_FLIGHT) {
                 lp_peer_make(&g.peer[have], have);
-                (void)lp_conn_new(&g.peer[have], have, 0, true);
+                g.pair[have].from = lp_conn_new(&g.peer[have], have, 0, true);
                 g.flying += 2; /* handshake, then reservation */
                 have++;
             }
