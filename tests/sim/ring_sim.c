@@ -310,18 +310,24 @@ unsigned ring_buf_bytes(const struct ring *r)
 
 /* What sim_net.c asks. */
 
+bool sim_ring_awake(struct ring *r)
+{
+    uint64_t now = r->net->now_ns;
+    bool awake;
+
+    sim_pump(r);
+    awake = r->busy || r->again || r->sq_n > 0 || r->taken < r->here.n || r->deadline_ns <= now;
+    for (size_t i = 0; i < r->coming.n; i++)
+        awake |= r->coming.v[i].due_ns <= now;
+    return awake;
+}
+
 bool sim_rings_runnable(struct sim_net *net)
 {
-    uint64_t now = net->now_ns;
     bool runnable = false;
 
-    for (struct ring *r = net->rings; r != NULL; r = r->next) {
-        sim_pump(r);
-        runnable |=
-            r->busy || r->again || r->sq_n > 0 || r->taken < r->here.n || r->deadline_ns <= now;
-        for (size_t i = 0; i < r->coming.n; i++)
-            runnable |= r->coming.v[i].due_ns <= now;
-    }
+    for (struct ring *r = net->rings; r != NULL; r = r->next)
+        runnable |= sim_ring_awake(r);
     return runnable;
 }
 

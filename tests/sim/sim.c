@@ -202,6 +202,8 @@ static void turn(struct sim *s, unsigned owner)
 {
     int err;
 
+    if (!sim_ring_awake(s->ring[owner]))
+        return;
     if (s->ended[owner]) {
         after_end(s, owner);
         return;

@@ -1,10 +1,10 @@
 /* tests/sim/sim.h: the daemon itself, two shards and control, in one thread on rings of sim_net.h,
  * and the checks that must hold after every step. sim_peer.h has the clients.
  *
- * A step: the network moves, each owner of a ring takes a turn in seeded order (now and then one is
- * late), each client looks at its bytes, the balances are checked. Owners really wait: they tell
- * the simulation their deadline, and time jumps to the earliest; a wake-up that is forgotten shows
- * as something that never happens.
+ * A step: the network moves, each owner of a ring that is awake takes a turn in seeded order (now
+ * and then one is late), each client looks at its bytes, the balances are checked. Owners really
+ * wait: they tell the simulation their deadline, and time jumps to the earliest; a wake-up that is
+ * forgotten shows as something that never happens.
  *
  * Whatever is wrong, sim_why tells it, the first thing first; a crash prints the seed too. */
 #ifndef SLUICE_TESTS_SIM_H

@@ -99,7 +99,6 @@ static uint64_t total_of(struct crowd *c)
     case 1:
         return 8 + below(c, 40);
     case 2:
-    case 3:
         return 8 + below(c, c->bytes_max);
     default:
         return 8 + below(c, 12000);

@@ -55,6 +55,10 @@ void sim_net_free(struct sim_net *net);
 /* true: somebody may have something to do at sim_net_now_ms, which may be later than before. Give
  * every ring's owner one turn and every script a look. false: nothing will ever happen again. */
 bool sim_net_step(struct sim_net *net);
+/* Whether this ring's owner has anything to do now. One that sleeps must not get a turn, or the
+ * wake-ups that it does not get stay unseen. */
+struct ring;
+bool sim_ring_awake(struct ring *r);
 uint64_t sim_net_now_ms(const struct sim_net *net);
 /* Called with every new time, and at once: the place to move the engine's clock. */
 void sim_net_on_time(struct sim_net *net, void (*fn)(void *arg, uint64_t now_ms), void *arg);
