@@ -270,8 +270,10 @@ static void on_work_common(struct circuit *c, unsigned side, uint32_t bits)
         fwd_credit(c, side);
     if (bits & CE_FIN)
         leg->fin_due = true;
-    if (bits & CE_LIMIT)
+    if (bits & CE_LIMIT && !leg->done) {
         leg->rst_due = true;
+        fwd_limit_reached(c, side);
+    }
     if (bits & CE_RST)
         leg_told_rst(c, side);
     if (leg->done)

@@ -73,6 +73,7 @@ struct leg {
     bool staged, runnable;
     bool ready; /* data may leave on this leg: HOP OK is out, or STOP OK came */
     bool rx_fin, fin_due, tx_fin, rst_due, done;
+    bool deaf; /* the byte limit was reached: what still comes in is dropped */
 };
 
 struct circuit {
@@ -134,6 +135,7 @@ const char *circuit_end_text(enum circuit_end e);
 /* Bytes from the peer of `side`. `data` may lie in the shard's scratch, where headers are written
  * over what precedes it. */
 void fwd_data(struct circuit *c, unsigned side, struct bytes data);
+void fwd_limit_reached(struct circuit *c, unsigned side);
 void fwd_run_flush(struct shard *s);   /* seal the run gathered in scratch */
 void fwd_stage_flush(struct shard *s); /* push staged chunks to other shards */
 void fwd_stage_push(struct leg *from); /* of one leg, at once: a FIN follows it */

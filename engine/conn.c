@@ -147,8 +147,10 @@ static bool conn_proxy_feed(struct conn *c, struct cur *in)
         break;
     }
     cur_take(in, p.used);
-    if (p.has_src)
+    if (p.has_src) { /* also what the client reached: without --announce it is told that address */
         c->remote = p.src;
+        c->local = p.dst;
+    }
     c->state = CONN_SNIFF;
     if ((why = conn_admit_address(c))) {
         conn_close(c, why);
@@ -296,8 +298,7 @@ void conn_close(struct conn *c, const char *why)
     conn_uncount(c);
     wheel_cancel(&s->wheel, &c->timer);
     if (c->hs)
-        slab_free(&s->handshakes, c->hs);
-    c->hs = NULL;
+        handshake_free(c);
     chunkq_clear(&c->in, &s->chunks);
     chunkq_clear(&c->ctl, &s->chunks);
     if (!c->send_armed)

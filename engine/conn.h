@@ -129,6 +129,7 @@ bool conn_pre_feed(struct conn *c, struct cur *in);
 /* secure.c: everything before the record layer. Advances *in; false: closed, or more is needed. */
 bool secure_feed(struct conn *c, struct cur *in);
 bool secure_muxer_feed(struct conn *c, struct cur *plain);
+void handshake_free(struct conn *c); /* wipes it; c->hs was set */
 
 /* conn_tx.c */
 MUST_USE bool conn_write_raw(struct conn *c, struct bytes b); /* before the record layer */

@@ -259,13 +259,30 @@ static size_t limit_allows(struct circuit *c, unsigned side, size_t n)
     return before >= max ? 0 : (size_t)min_u64(n, max - before);
 }
 
+/* Both legs take nothing more in, tell each other behind the last byte, deliver what is queued,
+ * exactly N bytes in all, and then reset. */
+void fwd_limit_reached(struct circuit *c, unsigned side)
+{
+    struct leg *leg = &c->leg[side];
+
+    if (leg->deaf)
+        return;
+    leg->deaf = true;
+    fwd_stage_push(leg);
+    circuit_post(c, 1 - side, CE_LIMIT);
+}
+
 void fwd_data(struct circuit *c, unsigned side, struct bytes data)
 {
     struct leg *leg = &c->leg[side];
     struct shard *s = c->shard[side];
-    size_t n = limit_allows(c, side, data.n);
-    bool over = n < data.n;
+    size_t n;
+    bool over;
 
+    if (leg->deaf)
+        return;
+    n = limit_allows(c, side, data.n);
+    over = n < data.n;
     data.n = n;
     leg->taken += n;
     if (side == 0 && c->state == CIRCUIT_OPENING) {
@@ -279,11 +296,8 @@ void fwd_data(struct circuit *c, unsigned side, struct bytes data)
         fwd_remote(c, side, data);
     if (!over || leg->done)
         return;
-    /* The other leg delivers what is queued, exactly N bytes in all, and then resets. */
     circuit_end_once(c, END_LIMIT_BYTES);
-    fwd_stage_push(leg);
-    circuit_post(c, 1 - side, CE_LIMIT);
-    circuit_leg_cut(c, side);
+    fwd_limit_reached(c, side);
 }
 
 /* ---- out: legs of one connection, round robin ---------------------------------------------- */

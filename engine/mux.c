@@ -6,8 +6,7 @@ void mux_start(struct conn *c)
 {
     struct shard *s = c->shard;
 
-    slab_free(&s->handshakes, c->hs);
-    c->hs = NULL;
+    handshake_free(c);
     yamux_init(&c->mux, &s->table, false, (uint16_t)s->d->cfg->streams_per_conn_max);
     c->active_ms = s->now_ms;
     wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->idle_timeout_ms);

@@ -137,6 +137,15 @@ failed: /* silently: Noise has no error message (libp2p.md §4) */
     return false;
 }
 
+void handshake_free(struct conn *c)
+{
+    struct handshake *hs = c->hs;
+
+    crypto_wipe(&hs->noise, sizeof(hs->noise)); /* also when it was cut short */
+    slab_free(&c->shard->handshakes, hs);
+    c->hs = NULL;
+}
+
 bool secure_feed(struct conn *c, struct cur *in)
 {
     for (;;) {
