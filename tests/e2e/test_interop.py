@@ -107,6 +107,22 @@ def test_libp2p_21_muxer_inside_noise_or_by_multistream(relay, placement, name, 
             assert sizes[2] - 16 == {'rust': 34 + 12, 'descord': 34}[name], sizes[:5]
 
 
+def test_descord_06_25_its_own_client_reserves_without_a_peer_id_and_stays(start, placement):
+    """It opens Kademlia and gossipsub at once, has neither identify nor ping, and must not be closed
+    for any of that (descord.md §7)."""
+    relay = start(preset='descord')
+    with Placer(relay, placement.target) as target, Placer(relay, placement.source) as source, \
+            Client('descord') as callee, Client('descord') as caller:
+        assert '/p2p/' not in callee.relay_address(target)
+        event = callee.reserve(target)
+        assert event['relay'] == relay.peer and event['addrs']
+        caller.say('dial', caller.relay_address(source))
+        assert caller.wait('dialed')['peer'] == relay.peer
+        time.sleep(3)
+        assert not [e for e in callee.events + caller.events if e['ev'] == 'disconnected']
+        move(caller, callee, source, 1 << 20)
+
+
 def test_interop_a_target_never_learns_the_sources_address(relay, placement):
     """descord.md 19 with real clients: the log at info level says nothing of that address."""
     ip = next_ip()

@@ -529,6 +529,16 @@ def test_libp2p_65_a_burst_of_reservations_of_one_peer_is_slowed(start, placemen
         session.close()
 
 
+def test_libp2p_65_descord_has_it_by_default(start, placement):
+    relay = start(preset='descord')
+    key = Key()
+    for _ in range(30):
+        with relay.connect(key) as session:
+            assert reserve(session).status == OK
+    with relay.connect(key, placement.target) as session:
+        assert reserve(session).status == LIMIT
+
+
 def test_libp2p_65_a_burst_of_circuits_is_slowed(start, placement):
     relay = start('--circuit-rate-per-peer', '10/60')
     with relay.connect(shard=placement.source) as source, \
