@@ -4,14 +4,15 @@
 
 #include <stdlib.h>
 
-enum { MAGIC = 0x6c6f6164, BODY_MAX = 65536, BACK = 77777 };
+enum { MAGIC = 0x6c6f6164, BODY_MAX = 65536, BACK = 77777, SLACK = 64 }; /* lp_send_whole */
 
 struct lp_totals lp_totals;
 struct lp_hist lp_latency;
 bool lp_flowing, lp_measuring;
 
 static struct {
-    uint8_t pool[LP_POOL + BODY_MAX]; /* its beginning again behind its end */
+    uint8_t memory[SLACK + LP_POOL + BODY_MAX];
+    uint8_t *pool; /* within memory, behind the slack; its beginning again behind its end */
     struct lp_circuit *all;
     uint32_t all_n;
     struct lp_circuit *over;
@@ -22,6 +23,7 @@ void lp_flow_init(void)
 {
     uint64_t z = lp_opt.seed;
 
+    g.pool = g.memory + SLACK;
     for (size_t i = 0; i < LP_POOL; i++) {
         z = z * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         g.pool[i] = (uint8_t)(z >> 56);
@@ -46,7 +48,7 @@ void lp_circuit_clear(struct lp_circuit *k)
     *k = (struct lp_circuit){ .id = k->id, .phase = k->phase, .idle = k->idle, .arg = k->arg };
 }
 
-static const uint8_t *payload(const struct lp_circuit *k, bool back, uint64_t at)
+static uint8_t *payload(const struct lp_circuit *k, bool back, uint64_t at)
 {
     return g.pool + (k->phase + (back ? BACK : 0) + at) % LP_POOL;
 }
@@ -116,7 +118,7 @@ void lp_circuit_pump(struct lp_stream *s)
             return;
         }
         g.budget -= lp_opt.rate ? n : 0;
-        (void)lp_send(s, bytes_of(payload(k, back, k->sent[back]), n), false);
+        lp_send_whole(s, payload(k, back, k->sent[back]), n);
         k->sent[back] += n;
         k->turn[back]++;
     }

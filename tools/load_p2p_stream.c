@@ -48,6 +48,20 @@ size_t lp_send(struct lp_stream *s, struct bytes body, bool fin)
     return n;
 }
 
+void lp_send_whole(struct lp_stream *s, uint8_t *body, size_t n)
+{
+    uint8_t *head = body - YAMUX_HEADER, kept[YAMUX_HEADER];
+    size_t sum = YAMUX_HEADER + n, first = min_sz(sum, NOISE_PLAIN_MAX);
+    struct bytes part = bytes_of(head, first), rest = bytes_of(head + first, sum - first);
+
+    memcpy(kept, head, sizeof(kept));
+    yamux_put_data(&s->y, head, (uint32_t)n, 0);
+    lp_seal(s->conn, &part, 1, part.n);
+    if (rest.n)
+        lp_seal(s->conn, &rest, 1, rest.n);
+    memcpy(head, kept, sizeof(kept));
+}
+
 void lp_consumed(struct lp_stream *s, size_t n)
 {
     uint8_t head[YAMUX_HEADER];
