@@ -102,12 +102,13 @@ static void on_time(void *arg, uint64_t now_ms)
     clock_set_fake(now_ms, UNIX_START_S + now_ms / 1000);
 }
 
-static struct ring *ring_of(bool control)
+static struct ring *ring_of(uint64_t seed, bool control)
 {
-    struct ring_opts o = { .sq_entries = control ? 16 : 64,
+    static const unsigned buf_bytes[] = { 16384, 4096, RECV_BUF_BYTES };
+    struct ring_opts o = { .sq_entries = control || seed % 2 ? 8 : 64,
                            .cq_entries = 1024,
                            .bufs = control ? 0 : DRY_RESUME_FREE,
-                           .buf_bytes = 16384 };
+                           .buf_bytes = buf_bytes[seed % ARRAY_LEN(buf_bytes)] };
     const char *what;
     int err;
 
@@ -130,7 +131,7 @@ static void start(struct sim *s)
     s->control.log = log_attach(s->log, "main");
     s->d.control = &s->control;
     for (unsigned i = 0; i <= SIM_SHARDS; i++)
-        s->ring[i] = ring_of(i == SIM_SHARDS);
+        s->ring[i] = ring_of(s->seed, i == SIM_SHARDS);
     s->control.now_ms = s->control.start_ms;
     ASSERT(control_start(&s->control, s->ring[SIM_SHARDS], why, sizeof(why)) == 0);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
