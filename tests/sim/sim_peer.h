@@ -111,6 +111,13 @@ void sim_put_raw(struct sim_conn *c, struct bytes b);
 /* The newest stream of this kind that lives; NULL. */
 struct sim_stream *sim_newest(struct sim_conn *c, enum sim_stream_kind kind);
 
+/* sim_stream.c, for sim_peer.c */
+struct sim_stream *sim_stream_new(struct sim_conn *c, enum sim_stream_kind kind);
+void sim_stream_end(struct sim_stream *st);
+void sim_stream_consumed(struct sim_stream *st, size_t n);
+void sim_stream_data(struct sim_stream *st, struct bytes data);
+void sim_stream_fin(struct sim_stream *st);
+
 /* sim_flow.c */
 /* Starts sending `total` bytes (8 at least, or 0 for only a FIN) on a joined stream. */
 struct sim_flow *sim_flow_start(struct sim_stream *st, uint64_t total, size_t frame_max, bool fin);
