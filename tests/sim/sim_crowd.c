@@ -120,6 +120,10 @@ static void on_joined(struct sim_stream *st)
     st->excused = st->excused || c->no_promises || (c->slow && !fin);
     if (chance(c, 5))
         st->excused = st->greedy = true;
+    if (chance(c, 8))
+        st->stingy = true;
+    else if (chance(c, 8)) /* go opens up to 16 MiB at once */
+        sim_grant(st, 1 << 24);
     if (chance(c, 10))
         later(c, LATER_RST, below(c, 300), st, NULL);
     sim_flow_start(st, total, frame_max, fin);
@@ -251,6 +255,19 @@ static void small_talk(struct crowd *c, struct sim_conn *conn)
     }
 }
 
+/* It asks and asks, and does not read the answers. */
+static void flood(struct sim_conn *conn)
+{
+    static const uint8_t pings[32 * 4096];
+
+    conn->deaf = true;
+    for (int i = 0; i < 8; i++)
+        sim_open(conn, PING_PROTOCOL, SS_PING, bytes_of(pings, 2048));
+    for (size_t i = 0; i < conn->streams_n; i++)
+        if (conn->streams[i]->kind == SS_PING)
+            sim_stream_put(conn->streams[i], bytes_of(pings, sizeof(pings)), false);
+}
+
 static void garbage(struct crowd *c)
 {
     struct sim *s = c->s;
@@ -270,6 +287,10 @@ static void garbage(struct crowd *c)
         memset(bytes + 2, 0, min_sz(n > 2 ? n - 2 : 0, 6));
         bytes[3] = (uint8_t)below(c, 16);
         bytes[7] = (uint8_t)below(c, 12);
+    }
+    if (conn->state == SC_UP && chance(c, 10)) {
+        flood(conn);
+        return;
     }
     if (conn->state >= SC_MUXER && chance(c, 70))
         sim_put_plain(conn, bytes_of(bytes, n));
@@ -361,7 +382,10 @@ void crowd_run(struct crowd *c)
     while (c->acts > 0) {
         while (c->acts > 0 && c->next_ms <= sim_now(s)) {
             act(c);
-            c->acts--;
+            if (--c->acts == c->drain_at && c->drain_at > 0) {
+                atomic_fetch_add(&s->control.terms, 1);
+                ring_wake(s->ring[SIM_SHARDS]);
+            }
             c->next_ms = sim_now(s) + below(c, c->gap_ms + 1);
         }
         sim_net_alarm(s->net, c->next_ms);

@@ -21,6 +21,7 @@ struct crowd {
     unsigned idents;    /* 1..idents; ident 0 never reserves */
     unsigned conns_max; /* at a time */
     unsigned acts;      /* left to do */
+    unsigned drain_at;  /* acts left when SIGTERM comes; 0: at the end */
     unsigned gap_ms;    /* between two acts, at most */
     uint64_t bytes_max; /* of a flow */
     bool hostile;       /* bytes that no client sends */

@@ -189,7 +189,7 @@ void sim_flow_on_rst(struct sim_stream *st)
     struct sim *s = st->conn->s;
     const struct sim_stream *other = st->rx ? st->rx->from : st->tx ? st->tx->to : NULL;
 
-    if (other == NULL || excused(st) || excused(other))
+    if (other == NULL || excused(st) || excused(other) || s->control.stopping)
         return;
     sim_break(s, "a circuit is reset although nobody wanted it (%s of %u)",
               st->kind == SS_STOP ? "target" : "source", st->conn->ident_idx);

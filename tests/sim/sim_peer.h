@@ -68,6 +68,7 @@ struct sim_stream {
     struct peer_id other; /* CONNECT: the target; STOP: the source */
     uint32_t consumed;
     bool greedy;  /* never reopens the window */
+    bool stingy;  /* reopens it for every few bytes */
     bool excused; /* it ended, or did not go on, by our own will */
     bool joined;  /* a circuit */
     bool asked;   /* STOP: its CONNECT has come and has no answer yet */
@@ -105,6 +106,7 @@ struct sim_stream *sim_connect_to(struct sim_conn *c, const struct peer_id *targ
 void sim_stop_answer(struct sim_stream *st, enum hop_status status);  /* OK joins */
 void sim_stream_put(struct sim_stream *st, struct bytes b, bool fin); /* as far as credit goes */
 void sim_stream_rst(struct sim_stream *st);
+void sim_grant(struct sim_stream *st, uint32_t delta);
 /* Bytes into the secure channel, or past it: whatever they are. */
 void sim_put_plain(struct sim_conn *c, struct bytes b);
 void sim_put_raw(struct sim_conn *c, struct bytes b);

@@ -68,16 +68,23 @@ void sim_stream_rst(struct sim_stream *st)
     sim_stream_end(st);
 }
 
-void sim_stream_consumed(struct sim_stream *st, size_t n)
+void sim_grant(struct sim_stream *st, uint32_t delta)
 {
     uint8_t head[YAMUX_HEADER];
 
-    st->consumed += (uint32_t)n;
-    if (!st->live || st->y.rx_fin || st->greedy || st->consumed < GRANT_AT)
+    if (!st->live || st->y.rx_fin)
         return;
-    yamux_put_grant(&st->y, head, st->consumed);
-    st->consumed = 0;
+    yamux_put_grant(&st->y, head, delta);
     sim_put_plain(st->conn, bytes_of(head, sizeof(head)));
+}
+
+void sim_stream_consumed(struct sim_stream *st, size_t n)
+{
+    st->consumed += (uint32_t)n;
+    if (st->greedy || st->consumed < (st->stingy ? 1 : GRANT_AT))
+        return;
+    sim_grant(st, st->consumed);
+    st->consumed = 0;
 }
 
 struct sim_stream *sim_open(struct sim_conn *c, const char *name, enum sim_stream_kind kind,
