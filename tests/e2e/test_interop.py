@@ -93,7 +93,8 @@ def noise_frames(data, at):
 def test_libp2p_21_muxer_inside_noise_or_by_multistream(relay, placement, name, inline):
     """go and js take yamux from the Noise extension; rust asks by multistream, so that the relay's
     first record answers with the header (20 bytes) or header and name (34), sizes that no yamux
-    frame of the beginning has. rust 0.57 sends its first yamux frame right behind the name, 0.56 waits."""
+    frame of the beginning has. rust 0.57 sends its first yamux frame right behind the name, 0.56
+    waits."""
     with Placer(relay, placement.target) as through, Client(name) as client:
         client.reserve(through)
         up, down = through.seen[-1]
@@ -108,8 +109,8 @@ def test_libp2p_21_muxer_inside_noise_or_by_multistream(relay, placement, name, 
 
 
 def test_descord_06_25_its_own_client_reserves_without_a_peer_id_and_stays(start, placement):
-    """It opens Kademlia and gossipsub at once, has neither identify nor ping, and must not be closed
-    for any of that (descord.md §7)."""
+    """It opens Kademlia and gossipsub at once, has neither identify nor ping, and must not be
+    closed for any of that (descord.md §7)."""
     relay = start(preset='descord')
     with Placer(relay, placement.target) as target, Placer(relay, placement.source) as source, \
             Client('descord') as callee, Client('descord') as caller:
@@ -121,6 +122,34 @@ def test_descord_06_25_its_own_client_reserves_without_a_peer_id_and_stays(start
         time.sleep(3)
         assert not [e for e in callee.events + caller.events if e['ev'] == 'disconnected']
         move(caller, callee, source, 1 << 20)
+
+
+@pytest.mark.parametrize('name', ['go', 'js'])
+@pytest.mark.parametrize('preset', [None, 'descord'])
+def test_libp2p_64_limited_only_where_a_limit_is_set(start, placement, name, preset):
+    """go and js refuse applications that did not opt in when they are told of any limit, even of
+    zeroes; so none is told where there is none."""
+    relay = start(preset=preset)
+    with Placer(relay, placement.target) as target, Placer(relay, placement.source) as source, \
+            Client('rust') as callee, Client(name) as caller:
+        callee.reserve(target)
+        assert caller.dial(source, callee.peer)['limited'] == (preset == 'descord')
+        move(caller, callee, source, 1 << 20)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_interop_the_byte_limit_ends_a_transfer(start, placement, name):
+    relay = start('--circuit-bandwidth-mb', 1, preset='descord')
+    with Placer(relay, placement.target) as target, Placer(relay, placement.source) as source, \
+            Client('go') as callee, Client(name) as caller:
+        callee.reserve(target)
+        move(caller, callee, source, 1 << 19)
+        caller.transfer(source, callee.peer, 4 << 20, 5)
+        with pytest.raises(Refused):
+            caller.wait('transferred')
+        with pytest.raises(Refused):
+            callee.wait('transferred')
+    assert 'limit' in relay.wait_log('🔌.*')[0]
 
 
 def test_interop_a_target_never_learns_the_sources_address(relay, placement):

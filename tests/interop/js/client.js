@@ -180,6 +180,16 @@ await node.handle(XFER_PROTOCOL, (stream, connection) => {
 }, { runOnLimitedConnection: true, maxInboundStreams: 64 })
 
 const within = () => ({ signal: AbortSignal.timeout(COMMAND_TIMEOUT_MS) })
+
+// A connection to the peer that the address ends in. dial() opens another circuit where there is a
+// limited one already, and one of the two is then given up.
+async function open (addr) {
+  const peer = addr.split('/p2p/').pop()
+  const found = node.getConnections()
+    .find(c => c.remotePeer.toString() === peer && c.status === 'open')
+  return found ?? node.dial(multiaddr(addr), within())
+}
+
 const commands = {
   async reserve (addr) {
     const connection = await node.dial(multiaddr(addr), within())
@@ -193,7 +203,7 @@ const commands = {
     await node.components.transportManager.listen([multiaddr(`${target}/p2p-circuit`)])
   },
   async dial (addr) {
-    const connection = await node.dial(multiaddr(addr), within())
+    const connection = await open(addr)
     emit('dialed', {
       peer: connection.remotePeer.toString(),
       via: connection.remoteAddr.toString(),
@@ -202,7 +212,7 @@ const commands = {
   },
   async transfer (addr, total, seed) {
     const request = { total: Number(total), seed: Number(seed) >>> 0 }
-    const connection = await node.dial(multiaddr(addr), within())
+    const connection = await open(addr)
     const stream = await connection.newStream(XFER_PROTOCOL,
       { runOnLimitedConnection: true, ...within() })
     const head = Buffer.alloc(HEAD_BYTES)
