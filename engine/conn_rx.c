@@ -54,10 +54,19 @@ static bool plain_feed(struct conn *c, uint8_t *plain, size_t n)
     return conn_alive(c);
 }
 
+/* Where a record of n bytes is opened: behind the run that is being gathered, so that neighbouring
+ * small records leave as one without a copy; or at the start, once the run is full. */
+static uint8_t *record_room(struct shard *s, size_t n)
+{
+    if (s->run.sink && (size_t)(s->run.end - s->run.start) + n > RECORD_PLAIN_MAX)
+        fwd_run_flush(s);
+    return s->run.sink ? s->run.end : s->scratch + SCRATCH_SLACK;
+}
+
 /* The next whole record of kept and new bytes, opened into scratch. */
 enum record { RECORD_NONE, RECORD_OPENED, RECORD_BAD };
 
-static enum record record_next(struct conn *c, struct bytes *in, size_t *plain_n)
+static enum record record_next(struct conn *c, struct bytes *in, uint8_t **plain, size_t *plain_n)
 {
     struct shard *s = c->shard;
     struct bytes parts[RECORD_PARTS];
@@ -83,7 +92,8 @@ static enum record record_next(struct conn *c, struct bytes *in, size_t *plain_n
     from_in = body - kept;
     n = chunkq_views(&c->in, kept, parts, RECORD_PARTS - 1);
     parts[n++] = bytes_of(in->p, from_in);
-    if (!aead_open(s->aead, &c->rx_key, parts, n, s->scratch + SCRATCH_SLACK))
+    *plain = record_room(s, body - AEAD_TAG);
+    if (!aead_open(s->aead, &c->rx_key, parts, n, *plain))
         return RECORD_BAD;
     chunkq_consume(&c->in, &s->chunks, kept);
     in->p += from_in;
@@ -93,15 +103,14 @@ static enum record record_next(struct conn *c, struct bytes *in, size_t *plain_n
     return RECORD_OPENED;
 }
 
-void conn_ingest(struct conn *c, struct bytes in)
+static void ingest_records(struct conn *c, struct bytes in)
 {
     struct shard *s = c->shard;
+    uint8_t *plain;
     size_t plain_n;
 
-    if (c->state < CONN_MSS_MUXER && !ingest_handshake(c, &in))
-        return;
     for (;;) {
-        switch (record_next(c, &in, &plain_n)) {
+        switch (record_next(c, &in, &plain, &plain_n)) {
         case RECORD_BAD: /* a flipped bit or a forged tag: nothing can be said (libp2p.md §4) */
             STAT_INC(&s->stats, record_errors);
             conn_close(c, "record does not open");
@@ -115,8 +124,16 @@ void conn_ingest(struct conn *c, struct bytes in)
             }
             return;
         case RECORD_OPENED:
-            if (!plain_feed(c, s->scratch + SCRATCH_SLACK, plain_n))
+            if (!plain_feed(c, plain, plain_n))
                 return;
         }
     }
+}
+
+void conn_ingest(struct conn *c, struct bytes in)
+{
+    if (c->state < CONN_MSS_MUXER && !ingest_handshake(c, &in))
+        return;
+    ingest_records(c, in);
+    fwd_run_flush(c->shard); /* nothing waits for more to come (libp2p.md §12) */
 }

@@ -16,8 +16,8 @@ enum {
      * that overflow, which would end multishots, stays at zero (io_uring.md §3). */
     RING_SQ = 2048,
     RING_CQ = 16384,
-    RECV_BUFS = 128, /* a power of two */
-    RECV_BUF_BYTES = 65536,
+    RECV_BUFS = 64, /* a power of two */
+    RECV_BUF_BYTES = 131072,
     TURN_CQES_MAX = 256,  /* completions handled before egress is flushed */
     TURN_MAIL_MAX = 4096, /* mailbox entries handled per turn */
     TURN_NOISE_MAX = 16,  /* Noise handshake messages, 0.1 ms each (libp2p.md §20.4) */
@@ -32,7 +32,8 @@ enum {
     RECORD_SEALED_MAX = NOISE_FRAME_HEAD + RECORD_PLAIN_MAX + AEAD_TAG,
     RECORD_PARTS = 64,
     SCRATCH_SLACK = 64, /* room for a header before a body that starts a record; keeps alignment */
-    SCRATCH_BYTES = SCRATCH_SLACK + NOISE_PLAIN_MAX + AEAD_TAG + 64,
+    /* A run may end with the longest record, and the next one is opened behind it. */
+    SCRATCH_BYTES = SCRATCH_SLACK + NOISE_PLAIN_MAX + RECORD_PLAIN_MAX + AEAD_TAG + 64,
     INPUT_MAX = NOISE_FRAME_HEAD + NOISE_MSG_MAX, /* an incomplete record */
     HANDSHAKE_INPUT_MAX = 8192,                   /* unconsumed bytes before the record layer */
     JOIN_BYTES = RECV_BUF_BYTES + HANDSHAKE_INPUT_MAX,

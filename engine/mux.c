@@ -75,7 +75,6 @@ void mux_feed(struct conn *c, struct cur *plain)
         yamux_feed(&c->mux, plain, &ev);
         switch (ev.kind) {
         case YAMUX_EV_NONE:
-            fwd_run_flush(c->shard);
             return;
         case YAMUX_EV_OPEN:
             mux_open(c, ev.id);
@@ -107,5 +106,4 @@ void mux_feed(struct conn *c, struct cur *plain)
             break;
         }
     }
-    fwd_run_flush(c->shard);
 }

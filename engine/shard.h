@@ -52,7 +52,7 @@ struct shard {
     struct wheel wheel;
     struct aead *aead;
     struct yamux_table table;
-    uint8_t *scratch;     /* SCRATCH_BYTES: one record in the clear */
+    uint8_t *scratch;     /* SCRATCH_BYTES: a run of frames and one record, in the clear */
     uint8_t *join;        /* JOIN_BYTES: a kept head and its continuation, contiguous: handshakes */
     uint8_t *stream_join; /* STREAM_JOIN_BYTES: the same of a stream, in the clear */
     struct list dirty, dry, staged;
