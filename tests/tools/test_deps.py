@@ -326,3 +326,43 @@ def test_the_hosts_apt_is_never_written(root):
     for name in ["deps", "build", "run", "test", "lib.sh"]:
         text = (root / "tools" / name).read_text()
         assert not re.search(r">+\s*/etc|(tee|cp|mv|rm)\b.* /etc|sysctl -w|systemctl", text), name
+
+
+# ---- packages that would start a server ----------------------------------------------------------
+
+
+def make_deb(directory, touched):
+    """A package whose installation would be seen: its script touches a file."""
+    tree = directory / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        "Package: served\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n")
+    tool(tree / "DEBIAN", "postinst", f"touch {touched}\n")
+    tool(tree / "usr/bin", "wanted", "echo wanted\n")
+    tool(tree / "usr/bin", "server", "echo server\n")
+    deb = directory / "served_1_all.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, deb], check=True,
+                   capture_output=True)
+    return deb
+
+
+@pytest.mark.parametrize("path, there", [("usr/bin/wanted", ["wanted"]), ("", ["server", "wanted"])])
+def test_a_package_with_a_server_is_unpacked_not_installed(bash, tmp_path, mirror, path, there):
+    touched = tmp_path / "installed"
+    deb = make_deb(mirror.directory, touched)
+    sha = hashlib.sha256(deb.read_bytes()).hexdigest()
+    line = f"'http://127.0.0.1:{mirror.server.server_port}/{deb.name}' {deb.name} 9 SHA256:{sha}"
+    done = bash(f'apt-get() {{ echo "{line}"; }}\n'
+                f'step_run x $DEPS/log/x unpack_packages "{path}" served; echo $STEP_STATUS; cat $DEPS/log/x')
+    assert done.stdout.startswith("0\n"), done.stdout
+    assert sorted(p.name for p in (tmp_path / "deps/root/usr/bin").iterdir()) == there
+    assert not touched.exists()
+
+
+def test_a_file_still_to_be_unpacked_is_missing(bash, tmp_path):
+    (tmp_path / "deps/root/usr/bin").mkdir(parents=True)
+    (tmp_path / "deps/root/usr/bin/promtool").touch()
+    assert bash("TEST=1; missing_files").stdout == ""
+    assert bash("TEST=1; have() { false; }; rm $DEPS/root/usr/bin/promtool; missing_files").stdout == (
+        "prometheus usr/bin/promtool\n")
