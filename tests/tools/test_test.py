@@ -91,6 +91,15 @@ def test_a_suite_that_ends_early_or_late_is_a_failure(bash, tmp_path):
     assert "three was stopped after 1 s" in out
 
 
+def test_skips_for_one_reason_share_a_line(bash, tmp_path):
+    (tmp_path / "r").write_text("ok 3\nskipped a.b: no go: apt-get install golang\n"
+                                "skipped c: run as root\nskipped d: no go: apt-get install golang\n")
+    assert bash(f"list_skipped {tmp_path}/r", tool="test").stdout.splitlines() == [
+        "    – skipped a.b and 1 more: no go: apt-get install golang",
+        "    – skipped c: run as root",
+    ]
+
+
 def test_the_names_of_suites_are_known():
     listed = subprocess.run([ROOT / "tools/test", "--list"], capture_output=True, text=True)
     text = (ROOT / "tools/test").read_text()
