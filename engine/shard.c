@@ -369,6 +369,24 @@ static bool shard_ended(struct shard *s)
     return false;
 }
 
+static void count_sojourn(struct stats *st, uint64_t ns)
+{
+    if (ns <= 10000)
+        STAT_INC(st, sojourn_10us);
+    else if (ns <= 25000)
+        STAT_INC(st, sojourn_25us);
+    else if (ns <= 50000)
+        STAT_INC(st, sojourn_50us);
+    else if (ns <= 100000)
+        STAT_INC(st, sojourn_100us);
+    else if (ns <= 250000)
+        STAT_INC(st, sojourn_250us);
+    else if (ns <= 1000000)
+        STAT_INC(st, sojourn_1ms);
+    else
+        STAT_INC(st, sojourn_more);
+}
+
 int shard_turn(struct shard *s, bool wait)
 {
     struct ring_cqe cqe;
@@ -378,7 +396,9 @@ int shard_turn(struct shard *s, bool wait)
     if (err)
         return err;
     s->sends_n = 0; /* their msghdrs were read at submission */
-    s->now_ms = clock_mono_ms();
+    uint64_t seen_ns = clock_mono_ns();
+
+    s->now_ms = seen_ns / 1000000;
     s->now_unix_s = clock_unix_s();
     conn_shake(s);
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
@@ -401,6 +421,8 @@ int shard_turn(struct shard *s, bool wait)
     STAT_SET(&s->stats, conns, s->conns.live);
     STAT_SET(&s->stats, streams, s->streams.live);
     STAT_INC(&s->stats, loop_turns);
+    if (s->sends_n) /* they are issued by the wait that follows at once */
+        count_sojourn(&s->stats, clock_mono_ns() - seen_ns);
     return ended ? -ECANCELED : 0;
 }
 
