@@ -16,8 +16,8 @@ from circuit import auto_stop, dial, join, reserve, serve_stop
 from rawp2p import DATA, FIN, GOAWAY, HEADER, PING, RST, SYN, WINDOW, Closed, NotAvailable
 from relay import SLOW
 from transport import Tcp, secure
-from wire import (FAILED, HOP, IDENTIFY, MSS, NO_RESERVATION, NOISE, OK, STOP, YAMUX, Key, WireError,
-                  hop_connect, hop_reserve, mss, stop_status)
+from wire import (FAILED, HOP, IDENTIFY, MSS, NO_RESERVATION, NOISE, OK, REFUSED, STOP, YAMUX, Key,
+                  WireError, hop_connect, hop_reserve, mss, stop_status)
 from wire import PING as PING_PROTOCOL
 
 pytestmark = [pytest.mark.sanitize, pytest.mark.tsan]
@@ -238,16 +238,23 @@ def test_good_circuits_among_hostile_peers(start, seed, memory):
     rounds = 0
     for thread in actors:
         thread.start()
-    while any(thread.is_alive() for thread in actors):
+    crowded = True
+    while crowded or rounds == 0:  # the last round has the relay to itself
+        crowded = any(thread.is_alive() for thread in actors)
         relay.check()
+        if not crowded:
+            relay.until(lambda: relay.metrics()['relay_connected_peers'] == 0, 60, 'all gone')
         try:
             with relay.connect(shard=0) as source, relay.connect(shard=rounds % 2) as target:
-                assert reserve(target, 60).status == OK
+                status = reserve(target, 60).status
+                if memory == 'poor' and crowded and status == REFUSED:
+                    continue  # memory is short (libp2p.md §23)
+                assert status == OK
                 for _ in range(3):
                     exchange(source, target, seed * 1000 + rounds)
                     rounds += 1
         except (Closed, TimeoutError, WireError):
-            if memory == 'ample':
+            if memory == 'ample' or not crowded:
                 raise
     assert rounds > 0
     for name in ('relay_active_circuits', 'relay_connected_peers', 'relay_peers_with_reservations'):
