@@ -59,7 +59,8 @@ def test_a_denied_peer_is_no_target_either(start, placement, tmp_path):
     with relay.connect(key, placement.target) as target, \
             relay.connect(shard=placement.source) as source:
         assert reserve(target).status == OK
-        join(source, target)[0].reset()
+        auto_stop(target)
+        assert dial(source, key.peer_id)[0].status == OK
         config.write_text('deny:\n  - %s\n' % key.text)
         relay.proc.send_signal(signal.SIGHUP)
         relay.until(lambda: dial(source, key.peer_id)[0].status == DENIED, 5, 'the new list')
