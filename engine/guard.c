@@ -196,16 +196,31 @@ static int bind_alone(const struct netaddr *at, bool v6only)
     return err;
 }
 
+/* A listener with an armed accept outlives a killed process: the kernel takes its ring apart when it
+ * finds the time. So a port that nobody can be seen to hold is asked for again, for a while. */
+static int bind_patiently(const struct netaddr *at, bool v6only, char *holder, size_t cap)
+{
+    enum { TRIES = 60, PAUSE_US = 50000 };
+    int err = bind_alone(at, v6only);
+
+    for (int i = 0; err == -EADDRINUSE && i < TRIES; i++) {
+        guard_port_holder(at->port, holder, cap);
+        if (holder[0])
+            break;
+        usleep(PAUSE_US);
+        err = bind_alone(at, v6only);
+    }
+    return err;
+}
+
 int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why, size_t cap)
 {
     char text[NETADDR_TEXT_MAX], holder[96] = "";
-    int err = at->port ? bind_alone(at, v6only) : 0;
+    int err = at->port ? bind_patiently(at, v6only, holder, sizeof(holder)) : 0;
 
     if (!err)
         return 0;
     netaddr_text(at, text);
-    if (err == -EADDRINUSE)
-        guard_port_holder(at->port, holder, sizeof(holder));
     snprintf(why, cap, "port %u (%s %s): %s%s%s", (unsigned)at->port, flag, text, strerror(-err),
              holder[0] ? "; held by " : "", holder);
     return err;
