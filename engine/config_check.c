@@ -206,7 +206,7 @@ static void finish_notes(struct draft *d)
 /* Two listeners of one port: the IPv6 wildcard must then leave IPv4 to the other. */
 bool config_v6only(const struct config *c, unsigned i)
 {
-    if (netaddr_is4(&c->p2p[i].addr))
+    if (netaddr_is4(&c->p2p[i].addr) || c->p2p[i].addr.port == 0) /* port 0: each gets its own */
         return false;
     for (unsigned k = 0; k < c->p2p_n; k++)
         if (k != i && netaddr_is4(&c->p2p[k].addr) && c->p2p[k].addr.port == c->p2p[i].addr.port)

@@ -69,16 +69,19 @@ static bool from_proxy(const struct config *cfg, const struct netaddr *a)
 
 static void conn_log(const struct conn *c, enum event kind, enum log_level level, const char *why)
 {
-    struct event_rec e = { .kind = (uint8_t)kind,
-                           .level = (uint8_t)level,
-                           .peer = c->peer,
-                           .has_addr =
-                               level >= LOG_DEBUG, /* info lines never carry a peer's address */
-                           .addr = c->remote,
-                           .a = STAT_GET(&c->shard->d->shard[0]->stats, conns),
-                           .reason = why };
+    struct daemon *d = c->shard->d;
+    struct event_rec e = {
+        .kind = (uint8_t)kind,
+        .level = (uint8_t)level,
+        .peer = c->peer,
+        .has_addr = level >= LOG_DEBUG, /* info lines never carry a peer's address */
+        .addr = c->remote,
+        .a = kind == EV_CONN_INCOMING
+                 ? c->shard->id
+                 : atomic_load_explicit(&d->peers_connected, memory_order_relaxed),
+        .reason = why,
+    };
 
-    e.a = atomic_load_explicit(&c->shard->d->peers_connected, memory_order_relaxed);
     log_event(c->shard->log, &e);
 }
 

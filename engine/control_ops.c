@@ -18,6 +18,13 @@ static void sum_stats(struct stats *sum, const struct stats *one)
                               memory_order_relaxed);
 }
 
+static void status_address(struct ops_status *out, struct maddr m)
+{
+    if (out->addresses_n < ARRAY_LEN(out->addresses) &&
+        maddr_text(maddr_bytes(&m), out->addresses[out->addresses_n], sizeof(out->addresses[0])))
+        out->addresses_n++;
+}
+
 void control_status(void *ctx, struct ops_status *out)
 {
     struct control *c = ctx;
@@ -40,10 +47,15 @@ void control_status(void *ctx, struct ops_status *out)
         out->chunk_bytes_max += chunk_bytes_max(&d->shard[i]->chunks);
     }
     STAT_SET(&out->sum, reservations, c->hop.by_expiry.count);
-    for (unsigned i = 0; i < d->announce_n && i < ARRAY_LEN(out->addresses); i++)
-        if (maddr_text(maddr_bytes(&d->announce_p2p[i]), out->addresses[out->addresses_n],
-                       sizeof(out->addresses[0])))
-            out->addresses_n++;
+    for (unsigned i = 0; i < d->announce_n; i++)
+        status_address(out, d->announce_p2p[i]);
+    for (unsigned i = 0; i < d->bound_n; i++) {
+        struct maddr m;
+
+        maddr_from_tcp(&d->bound[i], &m);
+        if (maddr_append_p2p(&m, &d->me.id))
+            status_address(out, m);
+    }
 }
 
 static void listing_post(struct control *c, struct listing *l)

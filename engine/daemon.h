@@ -34,6 +34,8 @@ struct daemon {
     struct maddr announce[CONFIG_ANNOUNCE_MAX];     /* as configured */
     struct maddr announce_p2p[CONFIG_ANNOUNCE_MAX]; /* with /p2p/<relay> */
     unsigned announce_n;
+    struct netaddr bound[LISTENERS_MAX]; /* the libp2p door; set before the threads start */
+    unsigned bound_n;
 };
 
 static inline const struct acl *daemon_acl(const struct daemon *d)

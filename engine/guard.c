@@ -196,8 +196,8 @@ static int bind_alone(const struct netaddr *at, bool v6only)
     return err;
 }
 
-/* A listener with an armed accept outlives a killed process: the kernel takes its ring apart when it
- * finds the time. So a port that nobody can be seen to hold is asked for again, for a while. */
+/* A listener with an armed accept outlives a killed process: the kernel takes its ring apart when
+ * it finds the time. So a port that nobody can be seen to hold is asked for again, for a while. */
 static int bind_patiently(const struct netaddr *at, bool v6only, char *holder, size_t cap)
 {
     enum { TRIES = 60, PAUSE_US = 50000 };

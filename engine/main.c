@@ -356,6 +356,8 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         fprintf(stderr, "sluice: %s\n", why);
         status = EXIT_FATAL;
     } else {
+        memcpy(p->daemon.bound, p->doors.bound, sizeof(p->daemon.bound));
+        p->daemon.bound_n = p->doors.n;
         p->control.reload = reload_new(&p->control, &p->cfg, argc, argv, envp);
         status = serve(p, created);
         reload_free(p->control.reload);
