@@ -319,7 +319,7 @@ UNPACKED = pathlib.Path(__file__).resolve().parents[2] / '.deps' / 'root' / 'usr
 PROMTOOL = shutil.which('promtool') or (str(UNPACKED) if UNPACKED.exists() else None)
 
 
-@pytest.mark.skipif(not PROMTOOL, reason='no promtool: tools/deps --unpack prometheus')
+@pytest.mark.skipif(not PROMTOOL, reason='no promtool: tools/deps --test')
 def test_descord_14_promtool_finds_nothing(relay):
     done = subprocess.run([PROMTOOL, 'check', 'metrics'], input=relay.get('/metrics')[2],
                           capture_output=True, text=True)
