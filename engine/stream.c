@@ -117,10 +117,18 @@ void stream_write(struct stream *st, struct bytes b, bool fin)
         stream_reset(st);
         return;
     }
-    yamux_put_data(&st->y, frame, (uint32_t)b.n, fin ? YAMUX_FIN : 0);
+    if (b.n) {
+        yamux_put_data(&st->y, frame, (uint32_t)b.n, 0);
+        conn_ctl(c, bytes_of(frame, sizeof(frame)));
+        if (conn_alive(c))
+            conn_ctl(c, b);
+    }
+    if (!fin || !conn_alive(c))
+        return;
+    /* A frame of its own: go-yamux takes a frame's flags before its body, and a reader that waits
+     * may see the end of the stream before the bytes that came with it. */
+    yamux_put_data(&st->y, frame, 0, YAMUX_FIN);
     conn_ctl(c, bytes_of(frame, sizeof(frame)));
-    if (b.n && conn_alive(c))
-        conn_ctl(c, b);
 }
 
 void stream_finish(struct stream *st)
