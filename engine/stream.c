@@ -108,6 +108,16 @@ void stream_reset(struct stream *st)
     conn_ctl(c, bytes_of(frame, sizeof(frame)));
 }
 
+/* A frame of its own: go-yamux takes a frame's flags before its body, and a reader that waits may
+ * see the end of the stream before the bytes that came with it. */
+static void put_fin(struct stream *st)
+{
+    uint8_t frame[YAMUX_HEADER];
+
+    yamux_put_data(&st->y, frame, 0, YAMUX_FIN);
+    conn_ctl(st->conn, bytes_of(frame, sizeof(frame)));
+}
+
 void stream_write(struct stream *st, struct bytes b, bool fin)
 {
     uint8_t frame[YAMUX_HEADER];
@@ -125,20 +135,15 @@ void stream_write(struct stream *st, struct bytes b, bool fin)
     }
     if (!fin || !conn_alive(c))
         return;
-    /* A frame of its own: go-yamux takes a frame's flags before its body, and a reader that waits
-     * may see the end of the stream before the bytes that came with it. */
-    yamux_put_data(&st->y, frame, 0, YAMUX_FIN);
-    conn_ctl(c, bytes_of(frame, sizeof(frame)));
+    put_fin(st);
 }
 
 void stream_finish(struct stream *st)
 {
     struct conn *c = st->conn;
-    uint8_t frame[YAMUX_HEADER];
 
     if (!st->y.tx_fin) {
-        yamux_put_data(&st->y, frame, 0, YAMUX_FIN);
-        conn_ctl(c, bytes_of(frame, sizeof(frame)));
+        put_fin(st);
         if (!conn_alive(c))
             return;
     }
@@ -197,6 +202,7 @@ static void stream_start(struct stream *st, int svc)
             svc_ident_serve(st);
         return;
     default:
+        STAT_INC(&s->stats, push_received);
         st->kind = ST_PUSH;
         wheel_arm(&s->wheel, &st->timer, s->now_ms + PUSH_MS);
         if (!stream_count(st, COUNT_PUSH, PUSH_STREAMS_MAX))
