@@ -6,11 +6,11 @@ import socket
 import pytest
 
 import rawp2p
-from circuit import get_identify, ping
-from rawp2p import NotAvailable, Reset
+from circuit import dial, get_identify, ping, reserve
+from rawp2p import DATA, FIN, NotAvailable, Reset
 from relay import SLOW
-from wire import (HOP, IDENTIFY, PING, PUSH, STOP, Identify, identify, lp, maddr_text, pb,
-                  peer_id_of, read_uv)
+from wire import (HOP, IDENTIFY, NO_RESERVATION, OK, PING, PUSH, STOP, Identify, Key, identify, lp,
+                  maddr_text, pb, peer_id_of, read_uv)
 
 
 def split_message(data):
@@ -134,3 +134,14 @@ def test_libp2p_49_the_third_ping_stream_is_reset(relay, placement):
         first.close_write()
         first.wait_eof()
         assert ping(session.open(PING))
+
+
+def test_libp2p_47_the_end_of_an_answer_has_a_frame_of_its_own(relay, placement):
+    """go-yamux takes a frame's flags before its body: FIN beside the last bytes may be read as the end
+    of an empty stream. Identify, a reservation, and a refusal."""
+    with relay.connect(shard=placement.source) as session:
+        assert get_identify(session)
+        assert reserve(session).status == OK
+        assert dial(session, Key().peer_id)[0].status == NO_RESERVATION
+        ends = [frame for frame in session.frames if frame[0] == DATA and frame[1] & FIN]
+        assert len(ends) >= 2 and all(length == 0 for _, _, _, length in ends), ends
