@@ -8,6 +8,7 @@ import os
 import pathlib
 import queue
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -36,7 +37,7 @@ def next_ip():
 
 class Relay:
     def __init__(self, directory, *flags, preset=None, shards=2, data=None, listen='127.0.0.1:0',
-                 http='127.0.0.1:0', drain=1, env=None, name='relay'):
+                 http='127.0.0.1:0', drain=1, env=None, name='relay', nofile=None):
         self.dir = pathlib.Path(directory)
         self.data = pathlib.Path(data) if data else self.dir / 'data'
         self.log_path = self.dir / (name + '.log')
@@ -52,6 +53,7 @@ class Relay:
         self.env = {k: v for k, v in os.environ.items()
                     if not k.startswith(('SLUICE_', 'DUSK_')) and k != 'RUST_LOG'}
         self.env.update(env or {})
+        self.nofile = nofile
         self.lines, self.proc = [], None
         self.addresses, self.http = [], None
 
@@ -61,7 +63,8 @@ class Relay:
         self.lines, self.addresses, self.http = [], [], None
         with open(self.log_path, 'ab') as log:
             self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stderr=log,
-                                         stdout=subprocess.PIPE, env=self.env, text=True)
+                                         stdout=subprocess.PIPE, env=self.env, text=True,
+                                         preexec_fn=self._limit_files if self.nofile else None)
         self._arrived = queue.Queue()
         threading.Thread(target=self._read, args=(self.proc.stdout,), daemon=True).start()
         end = time.monotonic() + timeout * SLOW
@@ -76,6 +79,9 @@ class Relay:
                 raise AssertionError('ended at start with %r:\n%s\n%s' % (
                     self.proc.wait(), '\n'.join(self.lines), self.log()))
         return self
+
+    def _limit_files(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
 
     def _read(self, stdout):
         for line in stdout:
@@ -140,6 +146,10 @@ class Relay:
     def rss_kib(self):
         text = pathlib.Path('/proc/%d/status' % self.proc.pid).read_text()
         return int(re.search(r'VmRSS:\s+(\d+)', text).group(1))
+
+    def cpu_ticks(self):
+        text = pathlib.Path('/proc/%d/stat' % self.proc.pid).read_text()
+        return sum(int(word) for word in text.rsplit(') ', 1)[1].split()[11:13])
 
     # -- log
     def log(self):
