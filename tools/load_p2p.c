@@ -18,5 +18,6 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_TIMERSLACK, 1);
     lp_conn_init();
     lp_flow_init();
+    lp_counters_init();
     return lp_run();
 }

@@ -7,7 +7,7 @@
  *   load_p2p_stream.c negotiation, messages         load_p2p_place.c  which shard has which
  * connection load_p2p_run.c    bulk, message, idle           load_p2p_churn.c  setup, churn,
  * handshake load_p2p_stat.c   time, CPU, memory             load_p2p_report.c the answer;
- * load_p2p_opts.c options
+ * load_p2p_opts.c options   load_p2p_attack.c peers that break the rules
  */
 #ifndef SLUICE_TOOLS_LOAD_P2P_H
 #define SLUICE_TOOLS_LOAD_P2P_H
@@ -20,7 +20,7 @@
 
 #include <netinet/in.h>
 
-enum lp_mode { LP_BULK, LP_MESSAGE, LP_SETUP, LP_CHURN, LP_HANDSHAKE, LP_IDLE };
+enum lp_mode { LP_BULK, LP_MESSAGE, LP_SETUP, LP_CHURN, LP_HANDSHAKE, LP_IDLE, LP_ATTACK };
 enum lp_relay { LP_LIBP2P, LP_BARE, LP_RAW }; /* bench/bare speaks the last two */
 enum lp_place { LP_ANYWHERE, LP_SAME, LP_CROSS };
 
@@ -54,15 +54,20 @@ struct lp_opts {
     unsigned circuits, pairs; /* pairs: 0 = one per circuit */
     unsigned idle_circuits;   /* beside the busy ones */
     unsigned idle_every_ms;
-    unsigned sources; /* 127.0.0.2 and following */
-    unsigned slots;   /* of churn and handshake: so many at once */
+    unsigned sources; /* 127.NET.0.2 and following */
+    unsigned net;
+    unsigned slots; /* of churn and handshake: so many at once */
     unsigned step[LP_STEPS_MAX], steps;
     unsigned interval_us;
     double duration_s, warm_s, settle_s;
     bool json, both, quiet, spin;
     uint64_t seed, rate; /* rate: bytes per second over all circuits; 0: as fast as it goes */
     int server_pid;
-    const char *admin; /* admin socket */
+    const char *admin;    /* admin socket */
+    unsigned attack;      /* which, of lp_attack_names */
+    unsigned ops;         /* attack: per second over all; 0: as fast as it goes */
+    unsigned again_ms;    /* attack: a connection that ended comes back after this */
+    const char *counters; /* file */
 };
 extern struct lp_opts lp_opt;
 void lp_parse(int argc, char **argv);
@@ -142,6 +147,7 @@ extern const struct lp_app *lp_app; /* none of these frees a stream */
 extern const char lp_done[];
 
 void lp_conn_init(void); /* once */
+int lp_dial(unsigned n); /* a socket from the n-th source, connecting; -1 with errno */
 struct lp_conn *lp_conn_new(const struct lp_peer *peer, unsigned n, uint32_t bare_pair,
                             bool source);
 void lp_conn_close(struct lp_conn *c, const char *why); /* safe within callbacks: freed later */
@@ -158,6 +164,7 @@ void lp_consumed(struct lp_stream *s, size_t n);
 void lp_reset(struct lp_stream *s);
 void lp_stream_free(struct lp_stream *s, bool reset);
 void lp_mux_event(struct lp_conn *c, const struct yamux_ev *ev);
+void lp_put_raw(struct lp_conn *c, struct bytes b); /* as it is: during the handshake, or to harm */
 /* One record of the concatenated parts. */
 void lp_seal(struct lp_conn *c, const struct bytes *parts, size_t n, size_t sum);
 size_t lp_room(const struct lp_conn *c); /* for sealed bytes */
@@ -253,7 +260,32 @@ const char *lp_place_name(void);
 _Noreturn void lp_die(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void lp_progress(const char *fmt, ...) PRINTF_LIKE(1, 2); /* at most one a second */
 
+/* A page that others may read and, at LP_CT_PAUSE and LP_CT_STOP, write while this runs
+ * (--counters): windows of one run are measured without starting another. */
+enum {
+    LP_CT_PAUSE, /* not 0: nothing new is sent (bulk: with --rate only) */
+    LP_CT_RECEIVED,
+    LP_CT_MISMATCHES,
+    LP_CT_RESETS,
+    LP_CT_FLOWING,
+    LP_CT_OPS,
+    LP_CT_OPENED, /* connections of an attack; those that the relay ended; those there are */
+    LP_CT_ENDED,
+    LP_CT_LIVE,
+    LP_CT_BYTES,
+    LP_CT_STOP, /* not 0: the duration is over (bulk, message, attack) */
+    LP_CT_N = 64,
+};
+extern uint64_t *lp_counters;
+void lp_counters_init(void);
+void lp_counters_publish(void);
+bool lp_paused(void);
+bool lp_stopped(void);
+
 int lp_run(void);
 int lp_run_churn(void);
+int lp_run_attack(void);
+const char *const *lp_attack_names(void);        /* ends with NULL */
+size_t lp_attack_stop(uint8_t *buf, size_t cap); /* what answers a STOP; 0: as it should be */
 
 #endif

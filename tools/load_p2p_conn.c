@@ -86,11 +86,14 @@ static void out_free(struct lp_conn *c)
     c->out_at = c->out_n = 0;
 }
 
-static void put_raw(struct lp_conn *c, struct bytes b)
+void lp_put_raw(struct lp_conn *c, struct bytes b)
 {
     uint8_t *at = out_room(c, b.n);
 
-    ASSERT(at != NULL); /* only during the handshake */
+    if (!at) { /* a handshake always fits */
+        c->stuck = true;
+        return;
+    }
     memcpy(at, b.p, b.n);
     c->out_n += b.n;
 }
@@ -148,7 +151,7 @@ static void noise_step(struct lp_conn *c, enum noise_res res, const struct noise
     if (res == NOISE_WRITE) {
         res = noise_write(c->noise, &w);
         put_u16(msg, (uint16_t)w.wrote);
-        put_raw(c, bytes_of(msg, NOISE_FRAME_HEAD + w.wrote));
+        lp_put_raw(c, bytes_of(msg, NOISE_FRAME_HEAD + w.wrote));
     }
     if (res == NOISE_FAILED)
         lp_conn_close(c, "the Noise handshake failed");
@@ -239,7 +242,7 @@ static void bare_start(struct lp_conn *c, uint32_t pair, bool source)
     c->tx.key[9] = c->rx.key[9] = lp_opt.relay == LP_BARE && source;
     memcpy(hello + 12, c->tx.key, 32);
     memcpy(hello + 44, c->rx.key, 32);
-    put_raw(c, bytes_of(hello, sizeof(hello)));
+    lp_put_raw(c, bytes_of(hello, sizeof(hello)));
     c->state = LP_UP;
     yamux_init(&c->y, &g.table, source, STREAMS_MAX);
 }
@@ -250,7 +253,7 @@ static void noise_start(struct lp_conn *c)
     struct wcur w = wcur_of(buf, sizeof(buf));
 
     mss_dial_hello(&w, noise_name);
-    put_raw(c, bytes_of(buf, w.wrote));
+    lp_put_raw(c, bytes_of(buf, w.wrote));
     g.ephemeral[0] = lp_opt.seed;
     g.ephemeral[1]++;
     g.ephemeral[2] = lp_now_ns();
@@ -262,35 +265,47 @@ static void noise_start(struct lp_conn *c)
     noise_step(c, NOISE_WRITE, NULL); /* message 1 does not wait for the names to be agreed */
 }
 
+int lp_dial(unsigned n)
+{
+    struct sockaddr_in from = { .sin_family = AF_INET };
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), err;
+
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+    if (lp_opt.mode == LP_CHURN || lp_opt.mode == LP_HANDSHAKE ||
+        lp_opt.mode == LP_ATTACK) { /* else TIME_WAIT eats the ports */
+        struct linger hard = { .l_onoff = 1, .l_linger = 0 };
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    }
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (lp_opt.net << 16) + 1 + n % lp_opt.sources);
+    if ((ntohl(lp_opt.at.sin_addr.s_addr) >> 24 == 127 &&
+         bind(fd, (const struct sockaddr *)(const void *)&from, sizeof(from)) < 0) ||
+        (connect(fd, (const struct sockaddr *)(const void *)&lp_opt.at, sizeof(lp_opt.at)) < 0 &&
+         errno != EINPROGRESS)) {
+        err = errno;
+        close(fd);
+        errno = err;
+        return -1;
+    }
+    return fd;
+}
+
 struct lp_conn *lp_conn_new(const struct lp_peer *peer, unsigned n, uint32_t bare_pair, bool source)
 {
-    struct sockaddr_in from = { .sin_family = AF_INET }, me = { 0 };
+    struct sockaddr_in me = { 0 };
     struct lp_conn *c = calloc(1, sizeof(*c));
     socklen_t len = sizeof(me);
-    int one = 1;
 
     ASSERT(c != NULL);
     c->peer = peer;
     c->shard = -1;
     c->began_ns = lp_now_ns();
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    c->fd = lp_dial(n);
     if (c->fd < 0)
-        lp_die("socket: %s", strerror(errno));
-    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
-    (void)setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-    if (lp_opt.mode == LP_CHURN ||
-        lp_opt.mode == LP_HANDSHAKE) { /* else TIME_WAIT eats the ports */
-        struct linger hard = { .l_onoff = 1, .l_linger = 0 };
-        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    }
-    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + n % lp_opt.sources);
-    if (ntohl(lp_opt.at.sin_addr.s_addr) >> 24 == 127 &&
-        bind(c->fd, (const struct sockaddr *)(const void *)&from, sizeof(from)) < 0)
-        lp_die("bind to a source address: %s", strerror(errno));
-    if (connect(c->fd, (const struct sockaddr *)(const void *)&lp_opt.at, sizeof(lp_opt.at)) < 0 &&
-        errno != EINPROGRESS)
-        lp_die("connect: %s", strerror(errno));
+        lp_die("no connection from source %u: %s", n % lp_opt.sources, strerror(errno));
     if (getsockname(c->fd, (struct sockaddr *)(void *)&me, &len) == 0)
         c->port = ntohs(me.sin_port);
     if (lp_opt.relay == LP_LIBP2P)
@@ -465,6 +480,7 @@ bool lp_poll(int64_t wait_ns)
             flush(c); /* while the buffer is in the cache */
     }
     flush_dirty();
+    lp_counters_publish();
     return n > 0;
 }
 

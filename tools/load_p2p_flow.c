@@ -91,8 +91,8 @@ static bool pumps(const struct lp_stream *s)
 {
     const struct lp_circuit *k = s->circuit;
 
-    return lp_flowing && lp_opt.mode == LP_BULK && k && !k->idle && !k->closing && !s->y.tx_fin &&
-           (s->kind == LP_SOURCE || lp_opt.both);
+    return lp_flowing && !lp_paused() && lp_opt.mode == LP_BULK && k && !k->idle && !k->closing &&
+           !s->y.tx_fin && (s->kind == LP_SOURCE || lp_opt.both);
 }
 
 void lp_circuit_pump(struct lp_stream *s)

@@ -11,6 +11,7 @@ struct lp_opts lp_opt = {
     .circuits = 16,
     .idle_every_ms = 10000,
     .sources = 8,
+    .again_ms = 100,
     .slots = 32,
     .interval_us = 200,
     .duration_s = 3,
@@ -31,9 +32,8 @@ static const struct lp_framing framings[] = {
     { "rust", 2, { 16384, 30 }, false },
     { "go", 3, { 65524, 13, 35 }, false },
 };
-static const char *const mode_names[] = {
-    "bulk", "message", "setup", "churn", "handshake", "idle"
-};
+static const char *const mode_names[] = { "bulk",      "message", "setup", "churn",
+                                          "handshake", "idle",    "attack" };
 static const char *const relay_names[] = { "libp2p", "bare", "raw" };
 static const char *const place_names[] = { "any", "same", "cross" };
 
@@ -61,13 +61,19 @@ enum {
     KEY_RATE,
     KEY_PID,
     KEY_ADMIN,
+    KEY_ATTACK,
+    KEY_OPS,
+    KEY_AGAIN,
+    KEY_NET,
+    KEY_COUNTERS,
 };
 
 static const struct argp_option options[] = {
     { "mode", KEY_MODE, "MODE", 0,
       "bulk: data as fast as it goes; message: 256 bytes now and then; "
       "setup: circuits opened and closed over standing connections; churn: connect, reserve, dial, "
-      "leave; handshake: connect, reserve, leave; idle: reserved peers, and the relay's memory",
+      "leave; handshake: connect, reserve, leave; idle: reserved peers, and the relay's memory; "
+      "attack: --slots peers that break the rules",
       0 },
     { "circuits", KEY_CIRCUITS, "N", 0, "bulk, message: busy circuits (16)", 0 },
     { "pairs", KEY_PAIRS, "N", 0, "pairs of peers that share the circuits (one per circuit)", 0 },
@@ -78,10 +84,21 @@ static const struct argp_option options[] = {
     { "rate", KEY_RATE, "BYTES", 0, "bulk: so many bytes per second over all circuits", 0 },
     { "interval-us", KEY_INTERVAL, "US", 0, "message: per circuit (200)", 0 },
     { "sleep", KEY_SLEEP, NULL, 0, "message: sleep between messages instead of spinning", 0 },
-    { "slots", KEY_SLOTS, "N", 0, "setup, churn, handshake: so many at once (32)", 0 },
+    { "slots", KEY_SLOTS, "N", 0, "setup, churn, handshake, attack: so many at once (32)", 0 },
+    { "attack", KEY_ATTACK, "KIND", 0,
+      "random, oversize, window, syn, ping, rst, tiny (records of nothing), reserve, connect, "
+      "halfopen",
+      0 },
+    { "ops", KEY_OPS, "N", 0,
+      "attack: frames or requests per second over all, of random, oversize and halfopen "
+      "connections; "
+      "0: as fast as it goes (0)",
+      0 },
+    { "again-ms", KEY_AGAIN, "MS", 0, "attack: a connection that ended comes back after (100)", 0 },
     { "steps", KEY_STEPS, "N,N,...", 0, "idle: measure at so many peers (1000)", 0 },
     { "settle", KEY_SETTLE, "S", 0, "idle: wait before a measurement (1)", 0 },
-    { "sources", KEY_SOURCES, "N", 0, "source addresses 127.0.0.2 and following (8)", 0 },
+    { "sources", KEY_SOURCES, "N", 0, "source addresses 127.NET.0.2 and following (8)", 0 },
+    { "net", KEY_NET, "N", 0, "their second number (0)", 0 },
     { "placement", KEY_PLACE, "any|same|cross", 0,
       "both connections of a pair on the same shard, or on two; needs --admin", 0 },
     { "admin", KEY_ADMIN, "SOCKET", 0, "the relay's admin socket", 0 },
@@ -90,6 +107,8 @@ static const struct argp_option options[] = {
     { "duration", KEY_DURATION, "S", 0, "of the measurement (3)", 0 },
     { "warm", KEY_WARM, "S", 0, "before it (0.3)", 0 },
     { "seed", KEY_SEED, "N", 0, "peers, payload (1)", 0 },
+    { "counters", KEY_COUNTERS, "FILE", 0,
+      "running counts, and a word that pauses, for others to map", 0 },
     { "json", KEY_JSON, NULL, 0, "one JSON object on stdout", 0 },
     { "quiet", KEY_QUIET, NULL, 0, "no progress on stderr", 0 },
     { 0 },
@@ -160,6 +179,29 @@ static void set_framing(struct argp_state *st, const char *text)
         argp_error(st, "--framing %s: accepted is one of 16k, 1k, rust, go", text);
 }
 
+static error_t parse_attack(int key, char *arg, struct argp_state *st)
+{
+    const char *const *names = lp_attack_names();
+    unsigned n = 0;
+
+    switch (key) {
+    case KEY_ATTACK:
+        while (names[n])
+            n++;
+        lp_opt.attack = word(st, "attack", arg, names, n);
+        break;
+    case KEY_OPS:
+        lp_opt.ops = (unsigned)number(st, "ops", arg, 0, 100000000);
+        break;
+    case KEY_AGAIN:
+        lp_opt.again_ms = (unsigned)number(st, "again-ms", arg, 0, 3600000);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
 static error_t parse_load(int key, char *arg, struct argp_state *st)
 {
     switch (key) {
@@ -188,7 +230,7 @@ static error_t parse_load(int key, char *arg, struct argp_state *st)
         lp_opt.idle_every_ms = (unsigned)number(st, "idle-every-ms", arg, 1, 3600000);
         break;
     case KEY_SLOTS:
-        lp_opt.slots = (unsigned)number(st, "slots", arg, 1, 4096);
+        lp_opt.slots = (unsigned)number(st, "slots", arg, 1, 20000);
         break;
     case KEY_STEPS:
         set_steps(st, arg);
@@ -200,7 +242,7 @@ static error_t parse_load(int key, char *arg, struct argp_state *st)
         lp_opt.rate = number(st, "rate", arg, 1000000, UINT64_C(100000000000));
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_attack(key, arg, st);
     }
     return 0;
 }
@@ -240,6 +282,12 @@ static error_t parse_opt(int key, char *arg, struct argp_state *st)
         break;
     case KEY_ADMIN:
         lp_opt.admin = arg;
+        break;
+    case KEY_NET:
+        lp_opt.net = (unsigned)number(st, "net", arg, 0, 255);
+        break;
+    case KEY_COUNTERS:
+        lp_opt.counters = arg;
         break;
     case ARGP_KEY_ARG:
         address(st, arg);

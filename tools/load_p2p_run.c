@@ -223,7 +223,7 @@ static void flow_until(uint64_t end_ns, struct pace *busy, struct pace *idle)
     for (;;) {
         uint64_t now = lp_now_ns(), until = end_ns;
 
-        if (now >= end_ns)
+        if (now >= end_ns || lp_stopped())
             return;
         pace_run(busy, now);
         pace_run(idle, now);
@@ -369,6 +369,8 @@ int lp_run(void)
     case LP_CHURN:
     case LP_HANDSHAKE:
         break;
+    case LP_ATTACK:
+        return lp_run_attack();
     }
     return lp_run_churn();
 }

@@ -3,10 +3,14 @@
 #include "tools/load_p2p.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { KSOFTIRQD_MAX = 64 };
 
@@ -144,6 +148,43 @@ long lp_server_rss_kib(long *anon_kib)
     if (f)
         fclose(f);
     return rss;
+}
+
+static uint64_t own_page[LP_CT_N];
+uint64_t *lp_counters = own_page;
+
+void lp_counters_init(void)
+{
+    const size_t size = sizeof(own_page);
+    int fd;
+
+    if (!lp_opt.counters)
+        return;
+    fd = open(lp_opt.counters, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        lp_die("--counters %s: %s", lp_opt.counters, strerror(errno));
+    lp_counters = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (lp_counters == MAP_FAILED)
+        lp_die("--counters %s: %s", lp_opt.counters, strerror(errno));
+    close(fd);
+}
+
+void lp_counters_publish(void)
+{
+    lp_counters[LP_CT_RECEIVED] = lp_totals.received;
+    lp_counters[LP_CT_MISMATCHES] = lp_totals.mismatches;
+    lp_counters[LP_CT_RESETS] = lp_totals.resets;
+    lp_counters[LP_CT_FLOWING] = lp_flowing;
+}
+
+bool lp_paused(void)
+{
+    return *(volatile uint64_t *)&lp_counters[LP_CT_PAUSE] != 0;
+}
+
+bool lp_stopped(void)
+{
+    return *(volatile uint64_t *)&lp_counters[LP_CT_STOP] != 0;
 }
 
 /* 64 linear bins per power of two: 1.6 % wide. */

@@ -67,6 +67,8 @@ void lp_consumed(struct lp_stream *s, size_t n)
     uint8_t head[YAMUX_HEADER];
 
     s->consumed += (uint32_t)n;
+    if (lp_opt.mode == LP_ATTACK) /* takes what it gets and returns nothing */
+        return;
     if (s->consumed < LP_GRANT || !yamux_attached(&s->y) || s->y.rx_fin)
         return;
     yamux_put_grant(&s->y, head, s->consumed);
@@ -206,7 +208,9 @@ static void on_stop(struct lp_stream *s, struct bytes msg)
     struct stop_msg m;
     bool ok = stop_decode(msg, &m) && m.has_type && m.type == STOP_CONNECT && m.has_peer;
 
-    stop_put_status(&w, ok ? HOP_OK : HOP_MALFORMED_MESSAGE);
+    w.wrote = lp_opt.mode == LP_ATTACK ? lp_attack_stop(buf, sizeof(buf)) : 0;
+    if (!w.wrote)
+        stop_put_status(&w, ok ? HOP_OK : HOP_MALFORMED_MESSAGE);
     (void)lp_send(s, bytes_of(buf, w.wrote), !ok);
     s->kind = ok ? LP_SINK : LP_DISCARD;
 }
