@@ -57,6 +57,10 @@ static inline uint8_t *chunk_tail(struct chunk *c)
 {
     return c->data + c->off + c->len;
 }
+static inline uint8_t *chunk_head(struct chunk *c)
+{
+    return c->data + c->off;
+}
 static inline struct bytes chunk_bytes(const struct chunk *c)
 {
     return bytes_of(c->data + c->off, c->len);

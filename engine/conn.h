@@ -66,6 +66,7 @@ struct conn {
     bool dirty, dry; /* which of the shard's lists holds `turn_link`, `dry_link` */
     bool counted_conn, counted_ip, counted_peer; /* which quotas were taken */
     bool shut_sent;                              /* SHUT_WR done in CONN_FLUSH */
+    bool across; /* its last data went to another shard, so the next probably will */
     bool close_refused; /* presets.md, dusk: close a second after a refused RESERVE */
     bool push_sent;
     uint8_t ping_streams, ident_streams, push_streams;

@@ -54,10 +54,22 @@ static bool plain_feed(struct conn *c, uint8_t *plain, size_t n)
     return conn_alive(c);
 }
 
-/* Where a record of n bytes is opened: behind the run that is being gathered, so that neighbouring
- * small records leave as one without a copy; or at the start, once the run is full. */
-static uint8_t *record_room(struct shard *s, size_t n)
+/* Where a record of n bytes is opened. For another shard: into the chunk that will travel, if all
+ * goes as with the record before (fwd_remote finds out). Else behind the run that is being
+ * gathered, so that neighbouring small records leave as one without a copy; or at the start, once
+ * the run is full. */
+static uint8_t *record_room(struct conn *c, size_t n)
 {
+    struct shard *s = c->shard;
+
+    if (c->across && n >= TRAVEL_MIN && n <= RECORD_PLAIN_MAX && !shard_pool_full(s)) {
+        if (!s->travel)
+            s->travel = chunk_new(&s->chunks, CHUNK_LARGE);
+        if (s->travel) {
+            s->travel->len = (uint32_t)n;
+            return s->travel->data;
+        }
+    }
     if (s->run.sink && (size_t)(s->run.end - s->run.start) + n > RECORD_PLAIN_MAX)
         fwd_run_flush(s);
     return s->run.sink ? s->run.end : s->scratch + SCRATCH_SLACK;
@@ -92,7 +104,7 @@ static enum record record_next(struct conn *c, struct bytes *in, uint8_t **plain
     from_in = body - kept;
     n = chunkq_views(&c->in, kept, parts, RECORD_PARTS - 1);
     parts[n++] = bytes_of(in->p, from_in);
-    *plain = record_room(s, body - AEAD_TAG);
+    *plain = record_room(c, body - AEAD_TAG);
     if (!aead_open(s->aead, &c->rx_key, parts, n, *plain))
         return RECORD_BAD;
     chunkq_consume(&c->in, &s->chunks, kept);
@@ -132,8 +144,13 @@ static void ingest_records(struct conn *c, struct bytes in)
 
 void conn_ingest(struct conn *c, struct bytes in)
 {
+    struct shard *s = c->shard;
+
     if (c->state < CONN_MSS_MUXER && !ingest_handshake(c, &in))
         return;
     ingest_records(c, in);
-    fwd_run_flush(c->shard); /* nothing waits for more to come (libp2p.md §12) */
+    fwd_run_flush(s); /* nothing waits for more to come (libp2p.md §12) */
+    if (s->travel)
+        chunk_free(&s->chunks, s->travel);
+    s->travel = NULL;
 }

@@ -151,38 +151,78 @@ void fwd_stage_flush(struct shard *s)
         fwd_stage_push(CONTAINER_OF(s->staged.first, struct leg, stage_link));
 }
 
+/* A chunk for another shard holds as much as one record takes, behind room for its header: so the
+ * other side can write that in front and seal from where the bytes lie. */
+static size_t stage_room(const struct chunk *k)
+{
+    return min_sz(chunk_room(k), k->len < RECORD_BODY ? RECORD_BODY - k->len : 0);
+}
+
+static struct chunk *stage_new(struct shard *s, size_t n)
+{
+    bool small = n <= CHUNK_SMALL_BYTES - sizeof(struct chunk) - YAMUX_HEADER;
+    struct chunk *k = NULL;
+
+    if (!shard_pool_full(s))
+        k = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
+    if (k)
+        k->off = YAMUX_HEADER;
+    return k;
+}
+
+static void stage_send(struct leg *from)
+{
+    inbox_push(&from->circuit->leg[1 - from->side], from->stage);
+    from->stage = NULL;
+}
+
+/* The bytes lie already in a chunk that may travel, and nothing else of their record does. */
+static struct chunk *travel_take(struct shard *s, struct bytes data)
+{
+    struct chunk *k = s->travel;
+
+    if (!k || data.p < k->data || data.p > k->data + YAMUX_HEADER ||
+        data.p + data.n != k->data + k->len)
+        return NULL;
+    k->off = (uint32_t)(data.p - k->data);
+    k->len = (uint32_t)data.n;
+    s->travel = NULL;
+    return k;
+}
+
 /* What one turn brings for the other shard gathers in a chunk, so that one-byte frames do not take
  * a chunk each; it is pushed when full and at the end of the turn's completions. */
 static void fwd_remote(struct circuit *c, unsigned side, struct bytes data)
 {
     struct leg *from = &c->leg[side];
     struct shard *s = c->shard[side];
+    struct chunk *whole = travel_take(s, data);
 
+    if (!from->staged) {
+        from->staged = true;
+        list_append(&s->staged, &from->stage_link);
+    }
+    if (whole) {
+        if (from->stage)
+            stage_send(from);
+        from->stage = whole;
+        return;
+    }
     while (data.n) {
+        if (!from->stage)
+            from->stage = stage_new(s, data.n);
         if (!from->stage) {
-            bool small = data.n <= CHUNK_SMALL_BYTES - sizeof(struct chunk);
-
-            if (!shard_pool_full(s))
-                from->stage = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
-            if (!from->stage) {
-                circuit_abort(c, side, END_NOMEM);
-                return;
-            }
+            circuit_abort(c, side, END_NOMEM);
+            return;
         }
-        if (!from->staged) {
-            from->staged = true;
-            list_append(&s->staged, &from->stage_link);
-        }
-        size_t k = min_sz(data.n, chunk_room(from->stage));
+        size_t k = min_sz(data.n, stage_room(from->stage));
 
         memcpy(chunk_tail(from->stage), data.p, k);
         from->stage->len += (uint32_t)k;
         data.p += k;
         data.n -= k;
-        if (!chunk_room(from->stage)) {
-            inbox_push(&c->leg[1 - side], from->stage);
-            from->stage = NULL;
-        }
+        if (!stage_room(from->stage))
+            stage_send(from);
     }
 }
 
@@ -290,6 +330,7 @@ void fwd_data(struct circuit *c, unsigned side, struct bytes data)
             circuit_abort(c, 0, over ? END_LIMIT_BYTES : END_NOMEM);
         return;
     }
+    leg->stream->conn->across = c->shard[0] != c->shard[1];
     if (c->shard[0] == c->shard[1])
         fwd_local(c, 1 - side, data);
     else
@@ -327,28 +368,39 @@ struct batch {
     size_t legs, parts_n, total;
 };
 
+/* A record that holds this much is full enough: what lies in one piece is sealed from there, and a
+ * few bytes more would cost a copy of it all. */
+enum { RECORD_ENOUGH = RECORD_BODY / 4 * 3 };
+
 /* One leg's share of the record: up to what is left of it, which is also the quantum. */
 static void batch_add(struct batch *b, struct leg *leg)
 {
     size_t room = RECORD_PLAIN_MAX - b->total - YAMUX_HEADER;
     size_t k = min_sz(min_sz(leg->q.bytes, leg->stream->y.send_credit), min_sz(room, RECORD_BODY));
-    struct bytes *head = &b->parts[b->parts_n++];
-    size_t views = chunkq_views(&leg->q, k, b->parts + b->parts_n, RECORD_PARTS - b->parts_n);
+    struct chunk *first = leg->q.first;
+    struct bytes *part = &b->parts[b->parts_n];
+    bool in_front =
+        first->len && first->off >= YAMUX_HEADER; /* then header and body are one part */
+
+    if (in_front && first->len >= RECORD_ENOUGH)
+        k = min_sz(k, first->len);
+    size_t views = chunkq_views(&leg->q, k, part + !in_front, RECORD_PARTS - 1 - b->parts_n);
 
     k = 0;
     for (size_t i = 0; i < views; i++)
-        k += b->parts[b->parts_n + i].n;
-    b->parts_n += views;
-    yamux_put_data(&leg->stream->y, b->head[b->legs], (uint32_t)k, 0);
-    *head = bytes_of(b->head[b->legs], YAMUX_HEADER);
+        k += part[!in_front + i].n;
+    uint8_t *head = in_front ? chunk_head(first) - YAMUX_HEADER : b->head[b->legs];
+
+    yamux_put_data(&leg->stream->y, head, (uint32_t)k, 0);
+    *part = bytes_of(head, YAMUX_HEADER + (in_front ? part->n : 0));
+    b->parts_n += views + !in_front;
     b->served[b->legs++] = (struct served){ leg, k };
     b->total += YAMUX_HEADER + k;
 }
 
 static bool batch_full(const struct batch *b)
 {
-    return b->legs == SERVE_LEGS || b->parts_n + 8 > RECORD_PARTS ||
-           b->total + YAMUX_HEADER + 512 > RECORD_PLAIN_MAX;
+    return b->legs == SERVE_LEGS || b->parts_n + 8 > RECORD_PARTS || b->total >= RECORD_ENOUGH;
 }
 
 void fwd_serve(struct conn *conn)

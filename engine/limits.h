@@ -26,11 +26,14 @@ enum {
     DRY_RESUME_FREE =
         RECV_BUFS / 4, /* parked receives resume at a quarter free (io_uring.md §7.2) */
 
-    /* Records: 16 KiB bodies are fastest; 64 KiB ones cost a quarter more (design.md path 2). */
-    RECORD_BODY = 16384,
+    /* Records: 16 KiB bodies are fastest; 64 KiB ones cost a quarter more (design.md path 2). The
+     * rest is for what rust-libp2p sends in a record of its own behind each 16 KiB: the end of an
+     * inner record, 30 bytes with their header. */
+    RECORD_BODY = 16384 + 128,
     RECORD_PLAIN_MAX = RECORD_BODY + YAMUX_HEADER,
     RECORD_SEALED_MAX = NOISE_FRAME_HEAD + RECORD_PLAIN_MAX + AEAD_TAG,
     RECORD_PARTS = 64,
+    TRAVEL_MIN = 4096, /* a record for another shard: opened into the chunk that goes there */
     SCRATCH_SLACK = 64, /* room for a header before a body that starts a record; keeps alignment */
     /* A run may end with the longest record, and the next one is opened behind it. */
     SCRATCH_BYTES = SCRATCH_SLACK + NOISE_PLAIN_MAX + RECORD_PLAIN_MAX + AEAD_TAG + 64,

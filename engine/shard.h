@@ -60,6 +60,7 @@ struct shard {
     unsigned noise_n;    /* handshake messages of this turn */
     struct list closed;  /* connections waiting for what is in flight */
     struct fwd_run run;
+    struct chunk *travel; /* the record being read was opened into this, not into scratch */
     struct listener listener[LISTENERS_MAX];
     unsigned listeners_n;
     struct send_args *sends;

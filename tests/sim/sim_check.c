@@ -362,7 +362,7 @@ static void check_shard(struct census *x, const struct shard *sh)
     if (streams != sh->streams.live || hs != sh->handshakes.live)
         sim_break(x->s, "shard %u: %u streams of %zu, %u handshakes of %zu", sh->id,
                   sh->streams.live, streams, sh->handshakes.live, hs);
-    if (staged != 0 || sh->run.sink != NULL)
+    if (staged != 0 || sh->run.sink != NULL || sh->travel != NULL)
         sim_break(x->s, "shard %u ends a turn with something in its hands", sh->id);
 }
 
