@@ -3,11 +3,17 @@
  * buffers, which go back to a pool when empty), sends are gathered, nothing is copied that need not
  * be: the generator shall not be what limits the relay.
  *
- *   load_p2p_conn.c   connections and streams       load_p2p_flow.c   circuits and their bytes
- *   load_p2p_stream.c negotiation, messages         load_p2p_place.c  which shard has which
- * connection load_p2p_run.c    bulk, message, idle           load_p2p_churn.c  setup, churn,
- * handshake load_p2p_stat.c   time, CPU, memory             load_p2p_report.c the answer;
- * load_p2p_opts.c options   load_p2p_attack.c peers that break the rules
+ *   load_p2p_conn.c    connections and streams
+ *   load_p2p_stream.c  negotiation, messages
+ *   load_p2p_flow.c    circuits and their bytes
+ *   load_p2p_place.c   which shard has which connection
+ *   load_p2p_run.c     bulk, message, idle
+ *   load_p2p_churn.c   setup, churn, handshake
+ *   load_p2p_attack.c  peers that break the rules
+ *   load_p2p_soak.c    peers that come and go for long, load_p2p_soak_flow.c their circuits
+ *   load_p2p_stat.c    time, CPU, memory
+ *   load_p2p_report.c  the answer
+ *   load_p2p_opts.c    options
  */
 #ifndef SLUICE_TOOLS_LOAD_P2P_H
 #define SLUICE_TOOLS_LOAD_P2P_H
@@ -20,7 +26,7 @@
 
 #include <netinet/in.h>
 
-enum lp_mode { LP_BULK, LP_MESSAGE, LP_SETUP, LP_CHURN, LP_HANDSHAKE, LP_IDLE, LP_ATTACK };
+enum lp_mode { LP_BULK, LP_MESSAGE, LP_SETUP, LP_CHURN, LP_HANDSHAKE, LP_IDLE, LP_ATTACK, LP_SOAK };
 enum lp_relay { LP_LIBP2P, LP_BARE, LP_RAW }; /* bench/bare speaks the last two */
 enum lp_place { LP_ANYWHERE, LP_SAME, LP_CROSS };
 
@@ -59,6 +65,7 @@ struct lp_opts {
     unsigned slots; /* of churn and handshake: so many at once */
     unsigned step[LP_STEPS_MAX], steps;
     unsigned interval_us;
+    unsigned peers, churn, dials; /* soak: seats; leaves and dials per second */
     double duration_s, warm_s, settle_s;
     bool json, both, quiet, spin;
     uint64_t seed, rate; /* rate: bytes per second over all circuits; 0: as fast as it goes */
@@ -116,6 +123,7 @@ struct lp_conn {
     enum lp_state state;
     bool polled_out, dirty, queued, reserved;
     bool stuck;    /* closes at the next flush */
+    bool deaf;     /* does not read its socket */
     bool more;     /* a source stopped at its turn's end with credit left */
     uint16_t port; /* ours, host order */
     int shard;     /* -1: unknown */
@@ -151,6 +159,7 @@ int lp_dial(unsigned n); /* a socket from the n-th source, connecting; -1 with e
 struct lp_conn *lp_conn_new(const struct lp_peer *peer, unsigned n, uint32_t bare_pair,
                             bool source);
 void lp_conn_close(struct lp_conn *c, const char *why); /* safe within callbacks: freed later */
+void lp_conn_deaf(struct lp_conn *c, bool on);          /* its socket is not read */
 void lp_reserve(struct lp_conn *c);
 struct lp_stream *lp_connect(struct lp_conn *c, const struct peer_id *target,
                              struct lp_circuit *circuit);
@@ -177,8 +186,10 @@ struct lp_circuit {
     uint32_t id;
     bool idle; /* sends a message now and then */
     bool closing;
-    bool over; /* both ends are gone; lp_flow_reap tells the mode */
-    struct lp_conn *from, *to;
+    bool over;                 /* both ends are gone; lp_flow_reap tells the mode */
+    struct lp_conn *from, *to; /* soak: to is NULL, and whom says who may take it */
+    const struct lp_peer *whom;
+    bool hold[2]; /* the receiver of this direction grants nothing now */
     struct lp_stream *src, *dst;
     struct lp_circuit *next_over;
     void *arg; /* the mode's */
@@ -206,6 +217,7 @@ bool lp_circuit_message(struct lp_circuit *k);  /* one message; false: no credit
 void lp_circuit_bytes(struct lp_circuit *k,
                       size_t n);              /* so many payload bytes, no more than that */
 void lp_circuit_finish(struct lp_circuit *k); /* FIN */
+struct bytes lp_circuit_payload(const struct lp_circuit *k, bool back, size_t n); /* comes next */
 /* Every circuit that ended since the last call. */
 void lp_flow_reap(void (*over)(struct lp_circuit *k));
 void lp_rate_refill(uint64_t now_ns); /* --rate: call often */
@@ -284,8 +296,15 @@ bool lp_stopped(void);
 
 int lp_run(void);
 int lp_run_churn(void);
+int lp_run_soak(void);
 int lp_run_attack(void);
 const char *const *lp_attack_names(void);        /* ends with NULL */
 size_t lp_attack_stop(uint8_t *buf, size_t cap); /* what answers a STOP; 0: as it should be */
+
+/* The circuits of soak have plans: what happens to them is told to load_p2p_soak_flow.c. */
+void lp_soak_pump(struct lp_stream *s);
+void lp_soak_attached(struct lp_circuit *k); /* dst is set */
+void lp_soak_data(struct lp_circuit *k);     /* something more was received */
+void lp_soak_fin(struct lp_stream *s);
 
 #endif

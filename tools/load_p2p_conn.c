@@ -340,14 +340,26 @@ static void conn_free(struct lp_conn *c)
     free(c);
 }
 
+static void poll_for(struct lp_conn *c)
+{
+    struct epoll_event ev = { .data.ptr = c };
+
+    ev.events = (c->deaf ? 0 : EPOLLIN) | (c->polled_out ? EPOLLOUT : 0);
+    ASSERT(epoll_ctl(g.epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0);
+}
+
 static void poll_out(struct lp_conn *c, bool on)
 {
-    struct epoll_event ev = { .events = EPOLLIN | (on ? EPOLLOUT : 0), .data.ptr = c };
-
     if (c->polled_out == on)
         return;
     c->polled_out = on;
-    ASSERT(epoll_ctl(g.epoll, EPOLL_CTL_MOD, c->fd, &ev) == 0);
+    poll_for(c);
+}
+
+void lp_conn_deaf(struct lp_conn *c, bool on)
+{
+    c->deaf = on;
+    poll_for(c);
 }
 
 static void flush(struct lp_conn *c)

@@ -53,6 +53,11 @@ static uint8_t *payload(const struct lp_circuit *k, bool back, uint64_t at)
     return g.pool + (k->phase + (back ? BACK : 0) + at) % LP_POOL;
 }
 
+struct bytes lp_circuit_payload(const struct lp_circuit *k, bool back, size_t n)
+{
+    return bytes_of(payload(k, back, k->sent[back]), min_sz(n, BODY_MAX));
+}
+
 /* ---- sending ------------------------------------------------------------------------------ */
 
 void lp_rate_refill(uint64_t now_ns)
@@ -101,6 +106,10 @@ void lp_circuit_pump(struct lp_stream *s)
     const struct lp_framing *f = lp_opt.framing;
     bool back = s->kind == LP_SINK;
 
+    if (lp_opt.mode == LP_SOAK) {
+        lp_soak_pump(s);
+        return;
+    }
     if (!pumps(s))
         return;
     for (;;) {
@@ -193,12 +202,28 @@ static bool head_in(struct lp_stream *s)
 {
     struct cur c = cur_of(bytes_of(s->head, sizeof(s->head)));
     uint32_t magic = cur_u32(&c), id = cur_u32(&c);
+    struct lp_circuit *k = g.all_n ? &g.all[id % g.all_n] : NULL; /* soak: a life adds all_n */
 
-    if (magic != MAGIC || id >= g.all_n || g.all[id].dst || g.all[id].to != s->conn)
+    if (magic != MAGIC || !k || k->id != id || k->dst || k->over)
         return false;
-    s->circuit = &g.all[id];
-    s->circuit->dst = s;
+    if (k->whom ? k->whom != s->conn->peer : k->to != s->conn)
+        return false;
+    s->circuit = k;
+    k->dst = s;
+    if (lp_opt.mode == LP_SOAK)
+        lp_soak_attached(k);
     return true;
+}
+
+/* Of a circuit that its source has left: soak cuts on purpose, and then begins anew. */
+static bool late_head(const struct lp_stream *s)
+{
+    struct cur c = cur_of(bytes_of(s->head, sizeof(s->head)));
+    uint32_t magic = cur_u32(&c), id = cur_u32(&c);
+    const struct lp_circuit *k = g.all_n ? &g.all[id % g.all_n] : NULL;
+
+    return lp_opt.mode == LP_SOAK && magic == MAGIC && k &&
+           (k->id > id || (k->id == id && k->over));
 }
 
 void lp_circuit_data(struct lp_stream *s, struct bytes data)
@@ -213,7 +238,7 @@ void lp_circuit_data(struct lp_stream *s, struct bytes data)
         s->head_n = (uint8_t)(s->head_n + n);
         data = bytes_of(data.p + n, data.n - n);
         if (s->head_n == LP_HEAD && !head_in(s)) {
-            lp_totals.mismatches++;
+            lp_totals.mismatches += !late_head(s);
             s->kind = LP_DISCARD;
         } else if (s->head_n == LP_HEAD) {
             lp_circuit_pump(s);
@@ -233,6 +258,8 @@ void lp_circuit_data(struct lp_stream *s, struct bytes data)
     }
     k->received[back] += data.n;
     lp_totals.received += k->idle ? 0 : data.n;
+    if (lp_opt.mode == LP_SOAK)
+        lp_soak_data(k);
 }
 
 void lp_circuit_fin(struct lp_stream *s)
@@ -240,6 +267,10 @@ void lp_circuit_fin(struct lp_stream *s)
     const struct lp_circuit *k = s->circuit;
     bool back = s->kind == LP_SOURCE;
 
+    if (lp_opt.mode == LP_SOAK) {
+        lp_soak_fin(s);
+        return;
+    }
     /* Both ends live in this process, so the sender's count is at hand. */
     if (!k || k->received[back] != k->sent[back] || k->gather_n)
         lp_totals.mismatches++;

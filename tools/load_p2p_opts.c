@@ -13,6 +13,9 @@ struct lp_opts lp_opt = {
     .sources = 8,
     .again_ms = 100,
     .slots = 32,
+    .peers = 5000,
+    .churn = 50,
+    .dials = 50,
     .interval_us = 200,
     .duration_s = 3,
     .warm_s = 0.3,
@@ -32,8 +35,8 @@ static const struct lp_framing framings[] = {
     { "rust", 2, { 16384, 30 }, false },
     { "go", 3, { 65524, 13, 35 }, false },
 };
-static const char *const mode_names[] = { "bulk",      "message", "setup", "churn",
-                                          "handshake", "idle",    "attack" };
+static const char *const mode_names[] = { "bulk",      "message", "setup",  "churn",
+                                          "handshake", "idle",    "attack", "soak" };
 static const char *const relay_names[] = { "libp2p", "bare", "raw" };
 static const char *const place_names[] = { "any", "same", "cross" };
 
@@ -66,6 +69,9 @@ enum {
     KEY_AGAIN,
     KEY_NET,
     KEY_COUNTERS,
+    KEY_PEERS,
+    KEY_CHURN,
+    KEY_DIALS,
 };
 
 static const struct argp_option options[] = {
@@ -73,7 +79,8 @@ static const struct argp_option options[] = {
       "bulk: data as fast as it goes; message: 256 bytes now and then; "
       "setup: circuits opened and closed over standing connections; churn: connect, reserve, dial, "
       "leave; handshake: connect, reserve, leave; idle: reserved peers, and the relay's memory; "
-      "attack: --slots peers that break the rules",
+      "attack: --slots peers that break the rules; "
+      "soak: --peers that stay, of which some leave in every way and come back, with circuits",
       0 },
     { "circuits", KEY_CIRCUITS, "N", 0, "bulk, message: busy circuits (16)", 0 },
     { "pairs", KEY_PAIRS, "N", 0, "pairs of peers that share the circuits (one per circuit)", 0 },
@@ -96,6 +103,9 @@ static const struct argp_option options[] = {
       0 },
     { "again-ms", KEY_AGAIN, "MS", 0, "attack: a connection that ended comes back after (100)", 0 },
     { "steps", KEY_STEPS, "N,N,...", 0, "idle: measure at so many peers (1000)", 0 },
+    { "peers", KEY_PEERS, "N", 0, "soak: so many at once (5000)", 0 },
+    { "churn", KEY_CHURN, "N", 0, "soak: so many leave and come back per second (50)", 0 },
+    { "dials", KEY_DIALS, "N", 0, "soak: circuits begun per second, --circuits at most (50)", 0 },
     { "settle", KEY_SETTLE, "S", 0, "idle: wait before a measurement (1)", 0 },
     { "sources", KEY_SOURCES, "N", 0, "source addresses 127.NET.0.2 and following (8)", 0 },
     { "net", KEY_NET, "N", 0, "their second number (0)", 0 },
@@ -247,6 +257,24 @@ static error_t parse_load(int key, char *arg, struct argp_state *st)
     return 0;
 }
 
+static error_t parse_soak(int key, char *arg, struct argp_state *st)
+{
+    switch (key) {
+    case KEY_PEERS:
+        lp_opt.peers = (unsigned)number(st, "peers", arg, 4, 18000);
+        break;
+    case KEY_CHURN:
+        lp_opt.churn = (unsigned)number(st, "churn", arg, 0, 2000);
+        break;
+    case KEY_DIALS:
+        lp_opt.dials = (unsigned)number(st, "dials", arg, 0, 5000);
+        break;
+    default:
+        return parse_load(key, arg, st);
+    }
+    return 0;
+}
+
 static error_t parse_opt(int key, char *arg, struct argp_state *st)
 {
     switch (key) {
@@ -301,7 +329,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *st)
             argp_error(st, "the bare relay carries data and nothing else");
         break;
     default:
-        return parse_load(key, arg, st);
+        return parse_soak(key, arg, st);
     }
     return 0;
 }

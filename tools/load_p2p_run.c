@@ -371,6 +371,8 @@ int lp_run(void)
         break;
     case LP_ATTACK:
         return lp_run_attack();
+    case LP_SOAK:
+        return lp_run_soak();
     }
     return lp_run_churn();
 }

@@ -303,7 +303,10 @@ static void stream_data(struct lp_stream *s, struct bytes data)
     uint32_t id = s->y.id;
     struct cur in;
 
-    lp_consumed(s, data.n);
+    if (s->circuit && s->circuit->hold[s->kind == LP_SOURCE])
+        s->consumed += (uint32_t)data.n;
+    else
+        lp_consumed(s, data.n);
     if ((s->kind == LP_SOURCE || s->kind == LP_SINK) && !s->buf_n && !s->dialing) {
         lp_circuit_data(s, data);
         return;
