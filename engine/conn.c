@@ -320,13 +320,17 @@ void conn_close(struct conn *c, const char *why)
         control_post(s, &c->resv.to_control, RESV_GONE);
     }
     if (c->ops) {
-        /* close(2) would end neither an armed receive nor the connection (io_uring.md §6). The
-         * cancellation counts as in flight too: what it shall end may complete in this very turn,
-         * and submitted behind the close it would hit whoever has the descriptor then. */
-        c->cancel_armed = true;
-        c->ops++;
-        ring_shutdown(c->fd, SHUT_RDWR);
-        ring_cancel_fd(s->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
+        /* close(2) would end neither an armed receive nor the connection (io_uring.md §6); a
+         * shutdown completes both directions. A cancellation by descriptor looks at every request
+         * of the ring, so that ten thousand of them would look at a hundred million: it is for a
+         * shutdown that fails. It counts as in flight too: what it shall end may complete in this
+         * very turn, and submitted behind the close it would hit whoever has the descriptor then.
+         */
+        if (ring_shutdown(c->fd, SHUT_RDWR) < 0) {
+            c->cancel_armed = true;
+            c->ops++;
+            ring_cancel_fd(s->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
+        }
     }
     list_append(&s->closed, &c->turn_link); /* freed at the end of a turn: callers still hold it */
 }
