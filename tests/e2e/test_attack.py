@@ -10,9 +10,9 @@ import mmap
 import os
 import pathlib
 import re
+import resource
 import struct
 import subprocess
-import sys
 import threading
 import time
 
@@ -21,7 +21,7 @@ import pytest
 import figures
 from circuit import ping, reserve
 from relay import BUILD, SLOW
-from wire import PING
+from wire import OK, PING
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOAD = BUILD / 'tools' / 'load-p2p'
@@ -33,7 +33,7 @@ LIMITS = ['--max-circuits', CIRCUITS, '--max-reservations', RESERVATIONS, '--max
 VICTIMS, VICTIM_RATE = 16, 50_000_000
 NET = 66      # foes come from 127.66.0.x, victims from 127.0.0.x
 FOES = 16
-PING_S = 2    # a pong that takes longer did not come; the machine itself may pause for some of that
+PING_S = .75  # a pong that takes longer did not come; the machine itself may pause for some of that
 MIB = 1 << 20
 
 
@@ -252,5 +252,81 @@ def test_flood(start, load, kind):
             kind, told, bulk.received // MIB, VICTIM_RATE * (time.monotonic() - began) // MIB,
             peak - rss, bound_kib(kind), watch.slowest))
         assert peak - rss < bound_kib(kind)
+    back_at_base(relay, base)
+    full_house(load, relay)
+
+
+# -- half-open handshakes, descriptors ---------------------------------------------------------------
+
+HALF_OPEN = 10000
+SOURCES = 200  # so that the limit per address is not what stops them
+
+
+def half_open_bytes():
+    """Its object and its handshake, what it sent of one, and our part of it on its way."""
+    return (figures.sizeof_conn + figures.sizeof_handshake +
+            figures.held(figures.NOISE_HANDSHAKE_MAX // 4) + figures.CHUNK_SMALL_BYTES)
+
+
+def files_for(n):
+    """As many descriptors as this machine lets a process have, n at most."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return n if hard == resource.RLIM_INFINITY else min(n, hard - 500)
+
+
+def test_half_open_handshakes(start, load):
+    """Silent ones, ones with half a name, with half a Noise message, and ones that let us compute an
+    answer; all of them come back when their time is up."""
+    relay = start(*LIMITS, '--handshake-timeout-secs', 3)
+    base, many = relay.metrics(), files_for(HALF_OPEN)
+    with relay.connect(shard=0) as here, relay.connect(shard=1) as there:
+        bulk = victims(load, relay)
+        rss, watch = relay.rss_kib(), Watch(relay, [here, there])
+        flood = attack(load, relay, 'halfopen', '--ops', 8000, '--sources', SOURCES,
+                       '--again-ms', 50, slots=many)
+        relay.until(lambda: relay.metrics()['sluice_connections{transport="tcp"}'] >= many, 30,
+                    'all half open at once')
+        received = bulk.received
+        relay.until(lambda: relay.metrics()[failed('timeout')] > many // 2, 20, 'timeouts')
+        assert bulk.received - received > VICTIM_RATE // 4
+        flood.stop()
+        peak = watch.end()
+        bulk.stop()
+        relay.check()
+        bound = (many * half_open_bytes() + SLACK) // 1024
+        print('+%d KiB of %d, pong after at most %.3f s' % (peak - rss, bound, watch.slowest))
+        assert peak - rss < bound
+    back_at_base(relay, base)
+    full_house(load, relay)
+
+
+def open_files(relay):
+    return len(os.listdir('/proc/%d/fd' % relay.proc.pid))
+
+
+def test_descriptor_exhaustion(start, load):
+    """Foes that take every descriptor: who is there goes on, and the door opens again behind them.
+    (The HTTP door needs descriptors too, so it is asked before and afterwards.)"""
+    files = 256
+    relay = start(*LIMITS, '--handshake-timeout-secs', 2, nofile=files)
+    base = relay.metrics()
+    with relay.connect(shard=0) as here, relay.connect(shard=1) as there:
+        bulk = victims(load, relay)
+        rss, watch = relay.rss_kib(), Watch(relay, [here, there])
+        flood = attack(load, relay, 'halfopen', '--ops', 2000, '--sources', SOURCES,
+                       '--again-ms', 50, slots=1000)
+        relay.until(lambda: open_files(relay) >= files, 10, 'no descriptor left')
+        received = bulk.received
+        relay.until(lambda: flood.ended > files, 20, 'others that got in later')
+        relay.until(lambda: open_files(relay) >= files, 10, 'none left again')
+        assert bulk.received - received > VICTIM_RATE // 4
+        flood.stop()
+        peak = watch.end()
+        assert peak - rss < (files * half_open_bytes() + SLACK) // 1024
+        with relay.connect() as late:
+            assert reserve(late).status == OK
+        assert relay.metrics()['sluice_accept_errors_total'] >= 2
+        bulk.stop()
+        relay.check()
     back_at_base(relay, base)
     full_house(load, relay)
