@@ -448,8 +448,10 @@ void conn_on_resv(struct conn *c)
     struct shard *s = c->shard;
 
     if (bits & RESV_REMOVED) { /* control's last word */
-        if (r->held)
+        if (r->held) {
             STAT_DEC(&s->stats, reservations);
+            STAT_INC(&s->stats, reserve_closed);
+        }
         r->held = r->asked = r->used = r->gone_sent = false;
         return;
     }
@@ -463,8 +465,10 @@ void conn_on_resv(struct conn *c)
         bool held = r->status == HOP_OK;
 
         r->asked = false;
-        if (held && !r->held)
+        if (held && !r->held) {
             STAT_INC(&s->stats, reservations);
+            STAT_INC(&s->stats, reserve_opened);
+        }
         if (held)
             r->held = true; /* a refusal leaves an older reservation as it is */
         if (c->state == CONN_MUX)

@@ -293,6 +293,27 @@ static int shards_new(struct process *p)
     return 0;
 }
 
+/* All clients are gone in order, so everything is back where it came from. What is not is said, and
+ * no more: the work is done, and this is no reason to fail it. */
+static void check_empty(struct process *p)
+{
+    for (unsigned i = 0; i < p->shards_n && !atomic_load(&p->failed); i++) {
+        struct shard *s = &p->threads[i].shard;
+
+        chunk_drain(&s->chunks);
+        if (s->conns.live || s->streams.live || s->circuits.live || s->handshakes.live ||
+            s->chunks.used[CHUNK_SMALL] || s->chunks.used[CHUNK_LARGE])
+            log_text(p->q, LOG_ERROR,
+                     "left behind on shard %u: %u connections, %u streams, %u circuits, "
+                     "%u handshakes, %u and %u chunks",
+                     i, s->conns.live, s->streams.live, s->circuits.live, s->handshakes.live,
+                     s->chunks.used[CHUNK_SMALL], s->chunks.used[CHUNK_LARGE]);
+    }
+    if (quota_live(p->daemon.quota) || homes_peers(p->daemon.homes))
+        log_text(p->q, LOG_ERROR, "left behind: %zu counts, %u homes", quota_live(p->daemon.quota),
+                 homes_peers(p->daemon.homes));
+}
+
 /* Runs until everything has ended; the exit status. */
 static int serve(struct process *p, bool created)
 {
@@ -323,8 +344,10 @@ static int serve(struct process *p, bool created)
     warn_private(p);
     while (!(err = control_turn(&p->control, true)))
         ;
-    if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n)
-        threads_join(p); /* else a shard is stuck past its deadline: the exit ends it */
+    if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n) {
+        threads_join(p);
+        check_empty(p);
+    } /* else a shard is stuck past its deadline: the exit ends it */
     return err == -ECANCELED && !atomic_load(&p->failed) ? 0 : EXIT_FATAL;
 }
 

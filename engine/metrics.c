@@ -179,12 +179,11 @@ static void put_descord(const struct ops_status *s, struct text *t)
             relayed(s));
 }
 
-/* What go-libp2p's relay service counts in its own way (libp2p.md §11.8). Shards are read one after
- * the other, so a renewal may be seen before its OK: never below zero. */
+/* What go-libp2p's relay service counts in its own way (libp2p.md §11.8). An OK is not a
+ * reservation opened: several may answer one, and a connection that ends takes its OK along. */
 static void put_relaysvc(const struct ops_status *s, struct text *t)
 {
     const struct stats *st = &s->sum;
-    uint64_t ok = STAT_GET(st, reserve_ok), renewed = STAT_GET(st, reserve_renewed);
     uint64_t closed = STAT_GET(st, circuits_closed_normal) + STAT_GET(st, circuits_closed_reset) +
                       STAT_GET(st, circuits_closed_limit_bytes) +
                       STAT_GET(st, circuits_closed_limit_time) +
@@ -195,8 +194,9 @@ static void put_relaysvc(const struct ops_status *s, struct text *t)
             s->ready && !s->draining);
     put_head(t, "libp2p_relaysvc_reservations_total", "counter", "Reservations by what happened.");
     put(t, "libp2p_relaysvc_reservations_total{type=\"opened\"} %" PRIu64 "\n",
-        ok > renewed ? ok - renewed : 0);
-    put(t, "libp2p_relaysvc_reservations_total{type=\"renewed\"} %" PRIu64 "\n", renewed);
+        STAT_GET(st, reserve_opened));
+    put(t, "libp2p_relaysvc_reservations_total{type=\"renewed\"} %" PRIu64 "\n",
+        STAT_GET(st, reserve_renewed));
     put(t, "libp2p_relaysvc_reservations_total{type=\"closed\"} %" PRIu64 "\n",
         STAT_GET(st, reserve_expired) + STAT_GET(st, reserve_closed));
     put_head(t, "libp2p_relaysvc_connections_total", "counter", "Circuits by what happened.");
@@ -214,7 +214,7 @@ static void put_relaysvc(const struct ops_status *s, struct text *t)
 
 static bool shown_elsewhere(size_t off)
 {
-    if (off == IN(circuit_ms_total) || off == IN(circuits))
+    if (off == IN(circuit_ms_total) || off == IN(circuits) || off == IN(reserve_opened))
         return true;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++)
         if (samples[i].off == off)

@@ -18,7 +18,8 @@
     X(streams_in) X(streams_refused) X(streams_reset) X(pings_in) X(ping_floods)                   \
     X(identify_served) X(ping_echoes) X(push_received) X(push_sent)                                \
     X(reserve_ok) X(reserve_renewed) X(reserve_status_200) X(reserve_status_201)                   \
-    X(reserve_status_202) X(reserve_status_400) X(reserve_expired) X(reserve_closed)               \
+    X(reserve_status_202) X(reserve_status_400)                                                    \
+    X(reserve_opened) X(reserve_expired) X(reserve_closed)                                         \
     X(connect_ok) X(connect_status_201) X(connect_status_202) X(connect_status_203)                \
     X(connect_status_204) X(connect_status_400) X(connect_status_401) X(connect_cancelled)         \
     X(circuits_opened) X(circuits_closed_normal) X(circuits_closed_reset)                          \

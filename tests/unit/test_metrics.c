@@ -94,12 +94,16 @@ Test(metrics, has_the_names_of_gos_relay_service)
     cr_expect(has("libp2p_relaysvc_status 0\n"));
 }
 
-Test(metrics, opened_never_falls_below_zero)
+Test(metrics, reservations_opened_are_those_and_not_answers)
 {
     STAT_SET(&st.sum, reserve_ok, 5);
-    STAT_SET(&st.sum, reserve_renewed, 6); /* seen on one shard before its OK on another */
+    STAT_SET(&st.sum, reserve_renewed, 1);
+    STAT_SET(&st.sum, reserve_opened, 3); /* two RESERVE at once share one */
+    STAT_SET(&st.sum, reserve_expired, 1);
+    STAT_SET(&st.sum, reserve_closed, 2);
     cr_assert_gt(metrics_text(&st, text, sizeof(text)), 0u);
-    cr_expect(has("libp2p_relaysvc_reservations_total{type=\"opened\"} 0\n"));
+    cr_expect(has("libp2p_relaysvc_reservations_total{type=\"opened\"} 3\n"));
+    cr_expect(has("libp2p_relaysvc_reservations_total{type=\"closed\"} 3\n"));
 }
 
 /* A counter added to stats.h appears by itself. circuit_ms_total is the sum of durations, and
