@@ -1,5 +1,6 @@
 """Circuit relay v2 and its neighbours as a client speaks them, over rawp2p sessions."""
 
+import concurrent.futures
 import struct
 
 from wire import (HOP, IDENTIFY, OK, STATUS, STOP, HopMessage, StopMessage, WireError, hop_connect,
@@ -94,3 +95,14 @@ def ping(stream, payload=None, timeout=5):
     payload = payload or struct.pack('>Q', id(stream)) * 4
     stream.send(payload)
     return stream.recv(len(payload), timeout) == payload
+
+
+def crowd(relay, size, work=None, **options):
+    """Many sessions, made by a few threads; `work` is done on each."""
+    def one(_):
+        session = relay.connect(**options)
+        if work:
+            work(session)
+        return session
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return list(pool.map(one, range(size)))

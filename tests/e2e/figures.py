@@ -15,7 +15,7 @@ RECV_BUFS RECV_BUF_BYTES SCRATCH_BYTES JOIN_BYTES STREAM_JOIN_BYTES SENDS_PER_TU
 STREAM_INPUT_MAX STOP_STREAMS_MAX PING_STREAMS_MAX IDENT_STREAMS_MAX HOP_STREAMS_MAX
 PUSH_STREAMS_MAX STREAM_NEGOTIATE_MS HOP_MESSAGE_MS STREAM_LINGER_MS PUSH_MS CLOSE_LINGER_MS
 MUX_PING_BURST MUX_PING_MS SYN_BURST SYN_MS REFUSED_BURST REFUSED_MS ACCEPT_RETRY_MS YAMUX_WINDOW
-YAMUX_GRANT_MIN RECORD_BODY MSS_FRAME_MAX HOP_MSG_MAX
+YAMUX_GRANT_MIN RECORD_BODY MSS_FRAME_MAX HOP_MSG_MAX NOISE_HANDSHAKE_MAX
 '''.split()
 STRUCTS = 'conn stream circuit handshake chunk send_args'.split()
 
@@ -52,15 +52,14 @@ def __getattr__(name):
     raise AttributeError(name)
 
 
-def chunks_of(size):
-    """Bytes of chunks that hold `size` bytes which came at once: large ones, and a small one when
-    that does for the rest."""
+def held(size, pieces=False):
+    """Bytes of chunks that keep `size` bytes at most. In pieces: in the least favourable ones, each
+    chunk but the last a full small one, and the last a large one for a piece that just asks for it;
+    else as they are kept when they came at once."""
     f = figures()
-    head = f['sizeof_chunk']
     large, small = f['CHUNK_LARGE_BYTES'], f['CHUNK_SMALL_BYTES']
-    total = 0
-    while size > 0:
-        fits = size <= small - head
-        total += small if fits else large
-        size -= (small if fits else large) - head
-    return total
+    room_large, room_small = large - f['sizeof_chunk'], small - f['sizeof_chunk']
+    if pieces:
+        return -(-size // room_small) * small + large
+    rest = size % room_large
+    return size // room_large * large + (0 if not rest else small if rest <= room_small else large)

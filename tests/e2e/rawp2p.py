@@ -475,6 +475,15 @@ class Session:
         assert answered()[0][1] == ACK, 'pong flags %d' % answered()[0][1]
         return answered()[0][2] - started
 
+    def pause(self):
+        """Takes nothing more off the socket; what is sent still leaves while it has room."""
+        reactor().remove(self)
+
+    def resume(self):
+        with self.cond:
+            reactor().add(self)
+            self._flush()
+
     def alive(self):
         """Still answers?"""
         try:
