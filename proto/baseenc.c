@@ -4,6 +4,7 @@ static const char base58[] = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqr
 static const char base36[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
 static const char base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char base64i2p[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-~";
 
 /* The digit's value, or `radix` for a character outside the alphabet. */
@@ -167,9 +168,19 @@ bool base64i2p_decode(struct wcur *w, struct bytes text)
     return bits_decode(base64i2p, 6, w, text);
 }
 
-void base64i2p_encode(struct wcur *w, struct bytes in)
+static void padded_encode(const char *alphabet, struct wcur *w, struct bytes in)
 {
-    bits_encode(base64i2p, 6, w, in);
+    bits_encode(alphabet, 6, w, in);
     for (size_t n = in.n; n % 3 != 0; n++)
         wcur_u8(w, '=');
+}
+
+void base64_encode(struct wcur *w, struct bytes in)
+{
+    padded_encode(base64, w, in);
+}
+
+void base64i2p_encode(struct wcur *w, struct bytes in)
+{
+    padded_encode(base64i2p, w, in);
 }

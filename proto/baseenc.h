@@ -20,6 +20,7 @@ bool base32_decode(struct wcur *w, struct bytes text);
 void base32_encode(struct wcur *w, struct bytes in);
 bool base64url_decode(struct wcur *w, struct bytes text);
 void base64url_encode(struct wcur *w, struct bytes in);
+void base64_encode(struct wcur *w, struct bytes in); /* the standard alphabet, padded with '=' */
 /* I2P's base64 with `-~` for the last two digits, padded with '=' to a multiple of four. */
 bool base64i2p_decode(struct wcur *w, struct bytes text);
 void base64i2p_encode(struct wcur *w, struct bytes in);

@@ -14,6 +14,12 @@ bool crypto_equal(const void *a, const void *b, size_t n); /* constant time */
 void crypto_sha256(struct bytes in, uint8_t out[32]);
 void crypto_sha256_2(struct bytes a, struct bytes b, uint8_t out[32]); /* of a || b */
 void crypto_hmac_sha256(struct bytes key, struct bytes in, uint8_t out[32]);
+/* What STUN asks for, over n pieces as if they were one (proto/crypto_hmac.c). */
+void crypto_hmac_sha1_n(struct bytes key, const struct bytes *parts, size_t n, uint8_t out[20]);
+void crypto_hmac_sha256_n(struct bytes key, const struct bytes *parts, size_t n, uint8_t out[32]);
+void crypto_md5_n(const struct bytes *parts, size_t n, uint8_t out[16]);
+void crypto_sha256_n(const struct bytes *parts, size_t n, uint8_t out[32]);
+uint32_t crypto_crc32(struct bytes in); /* ISO-HDLC, as FINGERPRINT wants it; no secret */
 /* HKDF as Noise defines it (two outputs); ikm may be empty. */
 void crypto_hkdf2(const uint8_t ck[32], struct bytes ikm, uint8_t out1[32], uint8_t out2[32]);
 
