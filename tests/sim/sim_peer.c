@@ -187,9 +187,12 @@ static void mux_event(struct sim_conn *c, const struct yamux_ev *ev)
     case YAMUX_EV_REFUSED:
         sim_break(c->s, "the relay opened too many streams");
         break;
+    case YAMUX_EV_PONG:
+        c->pongs++;
+        c->pong = ev->value;
+        break;
     case YAMUX_EV_NONE:
     case YAMUX_EV_CREDIT:
-    case YAMUX_EV_PONG:
         break;
     }
 }

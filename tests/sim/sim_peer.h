@@ -37,6 +37,8 @@ struct sim_conn {
     bool no_stop;      /* answers STOP with na */
     size_t record_max; /* of plaintext, as it sends */
     bool go_away;      /* the relay said so */
+    unsigned pongs;    /* of the muxer's pings */
+    uint32_t pong;     /* the value of the last one */
     struct mss_dial mss;
     struct noise noise;
     struct noise_remote remote;

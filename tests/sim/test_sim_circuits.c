@@ -222,3 +222,104 @@ Test(sim_circuit, a_slow_reader_holds_a_window_and_no_more, .timeout = 60)
         ended(s);
     }
 }
+
+/* Bytes and a reset in one record: across shards they are still staged when the leg ends. */
+Test(sim_circuit, a_reset_right_behind_bytes_leaves_nothing_of_them, .timeout = 60)
+{
+    static const size_t sizes[] = { 8, 1000, RECORD_PLAIN_MAX - 2 * YAMUX_HEADER };
+
+    for (int cross = 0; cross < CROSS; cross++)
+        for (int side = 0; side < 2; side++)
+            for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+                struct config cfg;
+
+                sim_config(&cfg, NULL);
+                struct sim *s = calm(&cfg);
+                struct pair p = join(s, cross);
+                struct sim_stream *quits = side ? p.target : p.source;
+                struct sim_stream *other = side ? p.source : p.target;
+
+                sim_flow_start(quits, sizes[i], sizes[i], false);
+                sim_flow_pump(quits);
+                sim_stream_rst(quits);
+                SIM_UNTIL(s, other->rst_seen, TOLERANCE_MS);
+                SIM_UNTIL(s, circuits_of(s) == 0, TOLERANCE_MS);
+                for (unsigned k = 0; k < SIM_SHARDS; k++)
+                    for (int size = 0; size < CHUNK_SIZES; size++)
+                        cr_assert(eq(u32, s->shard[k].chunks.used[size], 0));
+                ended(s);
+            }
+}
+
+/* A target that lost its state says so, and the next source need not ask it (libp2p.md Q5). */
+Test(sim_circuit, a_target_that_knows_of_no_reservation_has_none, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+        struct home homes[HOMES_PER_PEER];
+        struct sim_stream *st;
+
+        sim_config(&cfg, NULL);
+        struct sim *s = calm(&cfg);
+        struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, cross);
+
+        reserved(to);
+        s->on_stop = wait_with_it;
+        st = sim_connect_to(from, sim_peer_id(s, TARGET));
+        SIM_UNTIL(s, sim_newest(to, SS_STOP) && sim_newest(to, SS_STOP)->asked, 1000);
+        sim_stop_answer(sim_newest(to, SS_STOP), HOP_NO_RESERVATION);
+        SIM_UNTIL(s, st->status != 0, 1000);
+        cr_assert(eq(int, st->status, HOP_CONNECTION_FAILED));
+        SIM_UNTIL(s, reservations_of(s) == 0, TOLERANCE_MS);
+        cr_assert(eq(sz, homes_find(s->d.homes, sim_peer_id(s, TARGET), homes), 0));
+        s->on_stop = NULL;
+        reserved(to); /* and it may ask for one again */
+        cr_assert(eq(int, connect_status(from, TARGET, NULL), HOP_OK));
+        ended(s);
+    }
+}
+
+static uint64_t arrived(struct sim_stream *const *st, size_t n)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += st[i]->tx->got;
+    return sum;
+}
+
+/* Ahead of a pong there is what is sealed, and what the socket holds; nothing that waits for its
+ * turn (libp2p.md §20.3, §20.4). */
+Test(sim_circuit, a_pong_passes_what_is_not_sealed_yet, .timeout = 60)
+{
+    enum { CIRCUITS = 8, SOCKET = 65536, VALUE = 0x70696e67 };
+
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+        struct sim_stream *st[CIRCUITS];
+        uint8_t frame[YAMUX_HEADER];
+
+        sim_config(&cfg, NULL);
+        cfg.circuits_per_peer_max = CIRCUITS;
+        struct sim *s = calm(&cfg);
+        struct pair p = join(s, cross);
+
+        st[0] = p.source;
+        for (size_t i = 1; i < CIRCUITS; i++)
+            cr_assert(eq(int, connect_status(p.from, TARGET, &st[i]), HOP_OK));
+        p.to->deaf = true;
+        for (size_t i = 0; i < CIRCUITS; i++)
+            sim_flow_start(st[i], 2 * YAMUX_WINDOW, 16384, true);
+        sim_run_ms(s, 1000);
+        cr_assert(eq(u64, arrived(st, CIRCUITS), 0));
+        yamux_put_ping(frame, VALUE);
+        sim_put_plain(p.to, bytes_of(frame, sizeof(frame)));
+        sim_run_ms(s, 100);
+        p.to->deaf = false;
+        SIM_UNTIL(s, p.to->pongs == 1, 1000);
+        cr_assert(eq(u32, p.to->pong, VALUE));
+        cr_assert(lt(u64, arrived(st, CIRCUITS), TX_HIGH + RECORD_SEALED_MAX + 2 * SOCKET));
+        SIM_UNTIL(s, sim_flows_settled(s), 10000);
+        ended(s);
+    }
+}

@@ -1,4 +1,5 @@
 /* tests/sim/test_sim_limits.c: limits and deadlines, to the byte and to the tick of the wheel. */
+#include "proto/ident.h"
 #include "tests/sim/sim_script.h"
 
 static struct sim *with(const struct config *cfg, uint64_t seed, struct sim_opts o)
@@ -221,6 +222,42 @@ Test(sim_limit, n_bytes_pass_in_sum_and_not_one_more, .timeout = 60)
         }
 }
 
+/* What the source says before the answer counts like all else. */
+Test(sim_limit, bytes_before_the_answer_count, .timeout = 60)
+{
+    enum { N = 5000 };
+
+    for (int cross = 0; cross < CROSS; cross++)
+        for (unsigned over = 0; over < 2; over++) {
+            struct config cfg;
+            struct sim_stream *st, *stop;
+
+            sim_config(&cfg, NULL);
+            cfg.circuit_limit = (struct hop_limit){ true, 0, N };
+            struct sim *s = calm(&cfg);
+            struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, cross);
+
+            reserved(to);
+            s->on_stop = wait_with_it;
+            st = sim_connect_to(from, sim_peer_id(s, TARGET));
+            SIM_UNTIL(s, (stop = sim_newest(to, SS_STOP)) != NULL && stop->asked, 1000);
+            st->excused = stop->excused = true;
+            sim_flow_start(st, N + over, 1000, false);
+            sim_run_ms(s, 100);
+            cr_assert(eq(int, st->rst_seen, over), "one byte too many ends it at once");
+            if (!over) {
+                sim_stop_answer(stop, HOP_OK);
+                SIM_UNTIL(s, stop->rx && stop->rx->got == N, 1000);
+                cr_assert(st->live && stop->live);
+                st->tx->total++;
+                SIM_UNTIL(s, st->rst_seen && stop->rst_seen, 1000);
+                cr_assert(eq(u64, stop->rx->got, N));
+            }
+            SIM_UNTIL(s, circuits_of(s) == 0, TOLERANCE_MS);
+            ended(s);
+        }
+}
+
 /* Counts */
 
 Test(sim_limit, a_full_table_renews_and_refuses, .timeout = 60)
@@ -266,6 +303,9 @@ Test(sim_limit, circuits_of_a_peer_and_in_total_are_201, .timeout = 60)
         for (int i = 0; i < 2; i++)
             cr_assert(eq(int, connect_status(from, TARGET, &st[i]), HOP_OK));
         cr_assert(eq(int, connect_status(from, TARGET, NULL), HOP_RESOURCE_LIMIT_EXCEEDED));
+        /* Another source has room for one, and the target has not: that counts nowhere. */
+        cr_assert(eq(int, connect_status(client(s, OTHER, 0), TARGET, NULL),
+                     HOP_RESOURCE_LIMIT_EXCEEDED));
         sim_stream_rst(st[0]);
         SIM_UNTIL(s, circuits_of(s) == 1, 100);
         cr_assert(eq(int, connect_status(from, TARGET, &st[2]), HOP_OK));
@@ -355,4 +395,113 @@ Test(sim_drain, ends_early_when_the_last_circuit_does, .timeout = 60)
     SIM_UNTIL(s, s->ended[SIM_SHARDS], 5000);
     cr_assert(le(u64, sim_now(s), from_ms + 9000));
     ended(s);
+}
+
+Test(sim_limit, a_client_that_never_reads_its_pongs_is_closed, .timeout = 60)
+{
+    static const uint8_t pings[YAMUX_WINDOW];
+    struct config cfg;
+
+    sim_config(&cfg, NULL);
+    struct sim *s = calm(&cfg);
+    struct sim_conn *c = client(s, SOURCE, 0);
+
+    c->deaf = c->excused = true;
+    for (int i = 0; i < 2; i++) {
+        struct sim_stream *st = sim_open(c, PING_PROTOCOL, SS_PING, bytes_of(NULL, 0));
+
+        sim_stream_put(st, bytes_of(pings, sizeof(pings)), false);
+    }
+    SIM_UNTIL(s, STAT_GET(&s->shard[0].stats, slow_closed) == 1, 1000);
+    SIM_UNTIL(s, s->shard[0].conns.live == 0, 1000);
+    ended(s);
+}
+
+/* Access lists (libp2p.md §11.6) */
+
+static struct acl_rule deny(unsigned scope, unsigned ident, bool by_peer, struct sim *s)
+{
+    struct acl_rule r = { .deny = true, .by_peer = by_peer, .scopes = ACL_IN(scope) };
+    struct netaddr at = sim_host(ident, ident);
+
+    r.peer = *sim_peer_id(s, ident);
+    memcpy(r.net.ip, at.ip, sizeof(r.net.ip));
+    r.net.bits = 128;
+    return r;
+}
+
+static void enforce(struct sim *s, struct acl_rule r)
+{
+    s->cfg.acl = acl_new(&r, 1);
+    cr_assert(s->cfg.acl != NULL);
+    atomic_store(&s->d.acl, s->cfg.acl);
+}
+
+static void ended_with_list(struct sim *s)
+{
+    struct acl *acl = s->cfg.acl;
+
+    ended(s);
+    acl_free(acl);
+}
+
+Test(sim_access, a_denied_address_is_told_nothing_and_a_denied_peer_who_we_are, .timeout = 60)
+{
+    for (int by_peer = 0; by_peer < 2; by_peer++)
+        for (int allow = 0; allow < 2; allow++) {
+            struct config cfg;
+
+            sim_config(&cfg, NULL);
+            struct sim *s = calm(&cfg);
+            struct acl_rule r = deny(ACL_CONN, allow ? TARGET : SOURCE, by_peer, s);
+            struct netaddr at = sim_host(SOURCE, SOURCE);
+            struct sim_conn *c;
+
+            r.deny = !allow;
+            enforce(s, r);
+            c = sim_dial(s, SOURCE, &at, 0);
+            SIM_UNTIL(s, c->state == SC_CLOSED, 100);
+            cr_assert(eq(u64, STAT_GET(&s->shard[0].stats, conns_denied), 1));
+            cr_assert(eq(u64, STAT_GET(&s->shard[0].stats, handshakes_ok), 0));
+            cr_assert(eq(int, STAT_GET(&s->shard[0].stats, tx_bytes) > 0, by_peer));
+            reserved(client(s, TARGET, 1));
+            ended_with_list(s);
+        }
+}
+
+static enum hop_status reserve_status(struct sim_conn *c)
+{
+    struct sim_stream *st = sim_reserve(c);
+
+    SIM_UNTIL(c->s, st->status != 0, 1000);
+    return st->status;
+}
+
+/* A rule holds in its scope, and in no other. */
+Test(sim_access, reserve_and_both_ends_of_connect_ask_the_list, .timeout = 60)
+{
+    for (unsigned scope = ACL_RESERVE; scope <= ACL_CONNECT_DST; scope++)
+        for (int by_peer = 0; by_peer < 2; by_peer++) {
+            bool dst = scope == ACL_CONNECT_DST && by_peer; /* its address is not asked */
+            bool src = scope == ACL_CONNECT_SRC;
+            struct config cfg;
+
+            sim_config(&cfg, NULL);
+            struct sim *s = calm(&cfg);
+
+            enforce(s, deny(scope, scope == ACL_CONNECT_DST ? TARGET : SOURCE, by_peer, s));
+            struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, 1);
+            struct sim_conn *other = client(s, OTHER, 0);
+
+            cr_assert(eq(int, reserve_status(from),
+                         scope == ACL_RESERVE ? HOP_RESERVATION_REFUSED : HOP_OK));
+            reserved(to);
+            reserved(other);
+            cr_assert(eq(int, connect_status(from, TARGET, NULL),
+                         src || dst ? HOP_PERMISSION_DENIED : HOP_OK));
+            cr_assert(
+                eq(int, connect_status(other, TARGET, NULL), dst ? HOP_PERMISSION_DENIED : HOP_OK));
+            cr_assert(eq(int, connect_status(to, OTHER, NULL), HOP_OK));
+            ended_with_list(s);
+        }
 }
