@@ -9,13 +9,14 @@
 
 enum {
     MS = 1000000,
-    PATIENCE_MS = 30000,  /* for anything that the relay does at once */
-    BRING_UP_MS = 120000, /* for all seats */
-    END_MS = 90000,       /* for the last circuits */
+    PATIENCE_MS = 60000,  /* for anything that the relay does at once, on a starved machine */
+    BRING_UP_MS = 300000, /* for all seats */
+    END_MS = 180000,      /* for the last circuits */
     AWAY_MS = 2000,       /* at most; a third come back at once */
     RENEW_MS = 60000,     /* to twice that: the relay's reservations last longer */
     TICK_MS = 5,
     SHARED_EVERY = 20, /* seats of which one has its neighbour's identity */
+    SURGE = 3,         /* so many times the rates while --warm lasts: tables find their size */
     FAILURES_SHOWN = 20,
 };
 #define S_NS UINT64_C(1000000000)
@@ -27,7 +28,7 @@ struct entry {
 };
 
 struct soak_counts soak;
-bool soak_ending;
+bool soak_ending, soak_surge;
 
 static struct {
     struct seat *seat;
@@ -199,6 +200,7 @@ void soak_leave(struct seat *s, enum way way)
     if (s->state != SEAT_STANDING)
         return;
     soak.left[way]++;
+    s->way = (uint8_t)way;
     if (s->conn->deaf)
         lp_conn_deaf(s->conn, false);
     seat_set(s, SEAT_LEAVING);
@@ -225,8 +227,7 @@ void soak_leave(struct seat *s, enum way way)
         break;
     case WAY_POLITE:
     case WAYS:
-        plots_finish_of(s->conn);
-        seat_at(s, 1, EV_POLITE);
+        seat_at(s, 0, EV_POLITE);
         break;
     }
 }
@@ -257,12 +258,21 @@ void soak_pause(struct seat *s, uint64_t for_ns)
 
 static void seat_late(struct seat *s)
 {
-    static const char *const doing[] = { "away", "coming", "standing", "leaving" };
+    static const char *const ways[] = { "killed",  "closed", "half-closed",
+                                        "go away", "resets", "polite" };
+    unsigned streams = 0, circuits = 0;
 
     if (s->state != SEAT_COMING && s->state != SEAT_LEAVING)
         return;
-    soak_fail("a peer is still %s after %d s (way in %u)", doing[s->state], PATIENCE_MS / 1000,
-              (unsigned)s->conn->state);
+    for (const struct lp_stream *st = s->conn->streams; st; st = st->next) {
+        streams++;
+        circuits += st->circuit != NULL;
+    }
+    soak_fail("a peer is still %s after %d s: %s, state %u, port %u, %zu bytes to send, %u streams "
+              "of which %u carry circuits",
+              s->state == SEAT_COMING ? "coming" : "leaving", PATIENCE_MS / 1000,
+              s->state == SEAT_COMING ? "shaking hands" : ways[s->way], (unsigned)s->conn->state,
+              s->conn->port, s->conn->out_n, streams, circuits);
     if (s->state == SEAT_COMING)
         seat_set(s, SEAT_LEAVING);
     seat_close(s);
@@ -315,6 +325,7 @@ static void seat_event(enum event what, uint32_t index, uint32_t step)
         seat_close(s);
         break;
     case EV_POLITE:
+        plots_finish_of(s->conn); /* others still dial it */
         if (plots_carried(s->conn))
             seat_at(s, 10, EV_POLITE);
         else
@@ -354,6 +365,8 @@ static void on_reserved(struct lp_conn *c, enum hop_status status)
         soak_fail("a reservation was refused: status %u", (unsigned)status);
     if (s->state == SEAT_COMING) {
         soak.reserved++;
+        if (lp_measuring)
+            lp_hist_add(&lp_latency, lp_now_ns() - c->began_ns);
         seat_set(s, SEAT_STANDING);
     } else if (s->state == SEAT_STANDING) {
         soak.renewed++;
@@ -414,13 +427,15 @@ static unsigned due(uint64_t *next_ns, unsigned rate)
 
 static void churn(void)
 {
-    for (unsigned n = due(&g.churn_ns, lp_opt.churn); n; n--) {
+    unsigned times = soak_surge ? SURGE : 1;
+
+    for (unsigned n = due(&g.churn_ns, times * lp_opt.churn); n; n--) {
         struct seat *s = soak_standing();
 
         if (s)
             soak_leave(s, (enum way)soak_random(WAYS));
     }
-    for (unsigned n = due(&g.dials_ns, lp_opt.dials); n; n--)
+    for (unsigned n = due(&g.dials_ns, times * lp_opt.dials); n; n--)
         plots_begin();
 }
 
@@ -497,6 +512,9 @@ static int report(const struct lp_report *r)
            ",\"circuits_clean\":%" PRIu64 ",\"circuits_cut_by_churn\":%" PRIu64 ",",
            soak.came, soak.reserved, soak.renewed, soak.dials, soak.refused, soak.dial_cut,
            soak.clean, soak.cut_else);
+    printf("\"arrival_ms\":{\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f},",
+           lp_hist_us(&lp_latency, 0.5) / 1000, lp_hist_us(&lp_latency, 0.99) / 1000,
+           (double)lp_latency.max_ns / 1e6);
     print_counts("left", soak.left, WAYS);
     print_counts("quit", soak.quit, QUITS);
     print_counts("circuits_cut", soak.cut, CUTS);
@@ -529,7 +547,10 @@ int lp_run_soak(void)
     lp_measuring = true;
     lp_report_begin(&r);
     end = r.at.wall_ns + (uint64_t)(lp_opt.duration_s * 1e9);
+    soak_surge = lp_opt.warm_s > 0;
     while (lp_now_ns() < end) {
+        if (soak_surge && lp_now_ns() - r.at.wall_ns > (uint64_t)(lp_opt.warm_s * 1e9))
+            soak_surge = false;
         churn();
         turn();
         say("soak", end);

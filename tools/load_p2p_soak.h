@@ -36,7 +36,7 @@ struct seat {
     struct who *who;
     struct lp_conn *conn; /* NULL: away */
     uint32_t step;        /* grows with each change of state: names what is on the agenda */
-    uint8_t state, quit;
+    uint8_t state, quit, way;
     bool renewing;
 };
 
@@ -98,6 +98,7 @@ struct soak_counts {
 };
 extern struct soak_counts soak;
 extern bool soak_ending; /* nobody comes back, nothing begins */
+extern bool soak_surge;  /* more of everything, and receivers that hold back */
 
 /* load_p2p_soak.c */
 uint64_t soak_random(uint64_t below);

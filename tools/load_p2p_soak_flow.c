@@ -6,9 +6,9 @@
 
 enum {
     MS = 1000000,
-    DIAL_LATE_MS = 40000, /* the relay gives a target 10 s, and may try several */
-    CUT_LATE_MS = 30000,
-    RUN_LATE_MS = 90000,
+    DIAL_LATE_MS = 90000, /* the relay may try several connections of a target */
+    CUT_LATE_MS = 60000,
+    RUN_LATE_MS = 120000,
     TALK_MS = 15000,  /* messages go on so long, at most */
     SPACING_MS = 400, /* between two */
     MESSAGE_MAX = 2000,
@@ -86,8 +86,8 @@ static void plan(struct plot *p)
         p->cut_at = p->plan == PLAN_BULK ? soak_random(p->want[0] + p->want[1])
                                          : soak_random((uint64_t)MESSAGE_MAX * 20);
     }
-    p->k->hold[0] = p->plan == PLAN_BULK && soak_chance(20);
-    p->k->hold[1] = p->plan == PLAN_BULK && soak_chance(10);
+    p->k->hold[0] = p->plan == PLAN_BULK && soak_chance(soak_surge ? 50 : 20);
+    p->k->hold[1] = p->plan == PLAN_BULK && soak_chance(soak_surge ? 25 : 10);
 }
 
 /* A cut happens between turns, a moment later or at once: the callers still hold the stream. */
@@ -415,9 +415,12 @@ void plots_cut_of(struct lp_conn *c)
 
 void plots_finish_of(struct lp_conn *c)
 {
-    for (struct lp_stream *s = c->streams; s; s = s->next)
-        if (s->circuit)
-            plot_at(s->circuit->arg, 0, EV_FINISH);
+    for (struct lp_stream *s = c->streams; s; s = s->next) {
+        struct plot *p = s->circuit ? s->circuit->arg : NULL;
+
+        if (p && !p->closing)
+            plot_at(p, 0, EV_FINISH);
+    }
 }
 
 bool plots_carried(const struct lp_conn *c)
