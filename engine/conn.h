@@ -76,7 +76,7 @@ struct conn {
     struct timer timer;
     uint64_t born_ms, active_ms;
     uint64_t half_ms; /* since when half a record waits in `in` */
-    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms;
+    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
     struct peer_id peer;
@@ -147,6 +147,8 @@ static inline bool conn_has_room(const struct conn *c)
 }
 
 /* mux.c */
+/* The peer had something refused by RST. false: once too often, the connection closes. */
+bool mux_forgive(struct conn *c);
 void mux_feed(struct conn *c, struct cur *plain);
 void mux_start(struct conn *c);
 

@@ -14,16 +14,22 @@ void mux_start(struct conn *c)
         svc_push_start(c);
 }
 
+bool mux_forgive(struct conn *c)
+{
+    STAT_INC(&c->shard->stats, streams_refused);
+    if (gcra_step(&c->refused_tat_ms, c->shard->now_ms, REFUSED_BURST, REFUSED_MS))
+        return true;
+    conn_farewell(c, YAMUX_PROTOCOL_ERROR, "goes on opening streams past every refusal");
+    return false;
+}
+
 /* One stream too many is answered by RST, never by GoAway (check 32). */
 static void mux_refused(struct conn *c, uint32_t id)
 {
     uint8_t frame[YAMUX_HEADER];
 
-    STAT_INC(&c->shard->stats, streams_refused);
-    if (!gcra_step(&c->refused_tat_ms, c->shard->now_ms, REFUSED_BURST, REFUSED_MS)) {
-        conn_farewell(c, YAMUX_PROTOCOL_ERROR, "goes on opening streams past every refusal");
+    if (!mux_forgive(c))
         return;
-    }
     yamux_put_rst(frame, id);
     conn_ctl(c, bytes_of(frame, sizeof(frame)));
 }

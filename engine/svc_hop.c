@@ -138,8 +138,14 @@ static void hop_reserve(struct stream *st)
 {
     struct conn *c = st->conn;
     struct shard *s = c->shard;
-    const char *refusal = reserve_refusal(c);
+    const char *refusal;
 
+    if (!gcra_step(&c->reserve_tat_ms, s->now_ms, RESERVE_BURST, RESERVE_MS)) {
+        if (mux_forgive(c)) /* else st is gone with everything else */
+            stream_reset(st);
+        return;
+    }
+    refusal = reserve_refusal(c);
     if (refusal) { /* 200, not 202: rust takes 202 for a protocol violation (Q4) */
         STAT_INC(&s->stats, reserve_status_200);
         reserve_denied(c, HOP_RESERVATION_REFUSED, refusal);

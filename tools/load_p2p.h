@@ -74,6 +74,7 @@ struct lp_opts {
     unsigned attack;      /* which, of lp_attack_names */
     unsigned ops;         /* attack: per second over all; 0: as fast as it goes */
     unsigned again_ms;    /* attack: a connection that ended comes back after this */
+    unsigned burst_ms;    /* attack: ops come in bursts, so often */
     const char *counters; /* file */
 };
 extern struct lp_opts lp_opt;
@@ -272,7 +273,7 @@ const char *lp_place_name(void);
 _Noreturn void lp_die(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void lp_progress(const char *fmt, ...) PRINTF_LIKE(1, 2); /* at most one a second */
 
-/* A page that others may read and, at LP_CT_PAUSE and LP_CT_STOP, write while this runs
+/* A page that others may read and, at LP_CT_PAUSE, _STOP and _RATE, write while this runs
  * (--counters): windows of one run are measured without starting another. */
 enum {
     LP_CT_PAUSE, /* not 0: nothing new is sent (bulk: with --rate only) */
@@ -286,6 +287,7 @@ enum {
     LP_CT_LIVE,
     LP_CT_BYTES,
     LP_CT_STOP, /* not 0: the duration is over (bulk, message, attack) */
+    LP_CT_RATE, /* not 0: another --rate (bulk) */
     LP_CT_N = 64,
 };
 extern uint64_t *lp_counters;

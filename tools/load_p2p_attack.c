@@ -18,6 +18,7 @@ enum {
     EVENTS = 256,
     BACKLOG = 1 << 16,    /* unsent bytes of a foe: enough to keep its socket busy */
     NO_MUXERS = 16,       /* the stream_muxers extension at the end of a Noise payload */
+    SHARE = 1024,         /* ops of a foe in one turn */
     OPENS_MAX = 256,      /* connections begun per turn */
     RANDOM_PER_LIFE = 32, /* random messages to streams before the next stage */
     PEERS = 1 << 20,      /* identities are nobody else's */
@@ -305,10 +306,13 @@ static void step(struct foe *f, uint64_t now, double share, unsigned *opens)
         act(f, share);
 }
 
+/* In bursts, so that the cost of an op can be told from that of waking up for it. */
 static void refill(uint64_t now)
 {
-    double most = lp_opt.ops ? (double)lp_opt.ops / 100 + 1 : 1e9; /* 10 ms of it */
+    double most = lp_opt.ops ? (double)lp_opt.ops * (lp_opt.burst_ms + 10) / 1000 + 1 : 1e9;
 
+    if (g.refilled_ns && now - g.refilled_ns < (uint64_t)(lp_opt.burst_ms - 1) * 1000000)
+        return;
     if (!lp_opt.ops)
         g.budget = most;
     else if (g.refilled_ns)
@@ -338,7 +342,7 @@ static void run_until(uint64_t end_ns)
         now = lp_now_ns();
         refill(now);
         for (unsigned i = 0; i < attack.n && !lp_paused() && (g.budget >= 1 || opens); i++) {
-            double share = lp_opt.ops ? (g.budget < 256 ? g.budget : 256) : 4096;
+            double share = g.budget < SHARE ? g.budget : SHARE;
 
             step(&attack.foe[(g.first + i) % attack.n], now, share, &opens);
         }

@@ -62,10 +62,13 @@ struct bytes lp_circuit_payload(const struct lp_circuit *k, bool back, size_t n)
 
 void lp_rate_refill(uint64_t now_ns)
 {
-    uint64_t most = lp_opt.rate / 100; /* 10 ms of it */
+    uint64_t most;
 
     if (!lp_opt.rate)
         return;
+    if (lp_counters[LP_CT_RATE])
+        lp_opt.rate = lp_counters[LP_CT_RATE];
+    most = lp_opt.rate / 100; /* 10 ms of it */
     if (g.refilled_ns)
         g.budget += (uint64_t)((double)lp_opt.rate * (double)(now_ns - g.refilled_ns) / 1e9);
     if (g.budget > most)

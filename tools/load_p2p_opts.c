@@ -12,6 +12,7 @@ struct lp_opts lp_opt = {
     .idle_every_ms = 10000,
     .sources = 8,
     .again_ms = 100,
+    .burst_ms = 1,
     .slots = 32,
     .peers = 5000,
     .churn = 50,
@@ -67,6 +68,7 @@ enum {
     KEY_ATTACK,
     KEY_OPS,
     KEY_AGAIN,
+    KEY_BURST,
     KEY_NET,
     KEY_COUNTERS,
     KEY_PEERS,
@@ -108,6 +110,7 @@ static const struct argp_option options[] = {
     { "dials", KEY_DIALS, "N", 0, "soak: circuits begun per second, --circuits at most (50)", 0 },
     { "settle", KEY_SETTLE, "S", 0, "idle: wait before a measurement (1)", 0 },
     { "sources", KEY_SOURCES, "N", 0, "source addresses 127.NET.0.2 and following (8)", 0 },
+    { "burst-ms", KEY_BURST, "MS", 0, "attack: the ops of so many milliseconds at once (1)", 0 },
     { "net", KEY_NET, "N", 0, "their second number (0)", 0 },
     { "placement", KEY_PLACE, "any|same|cross", 0,
       "both connections of a pair on the same shard, or on two; needs --admin", 0 },
@@ -202,6 +205,9 @@ static error_t parse_attack(int key, char *arg, struct argp_state *st)
         break;
     case KEY_OPS:
         lp_opt.ops = (unsigned)number(st, "ops", arg, 0, 100000000);
+        break;
+    case KEY_BURST:
+        lp_opt.burst_ms = (unsigned)number(st, "burst-ms", arg, 1, 1000);
         break;
     case KEY_AGAIN:
         lp_opt.again_ms = (unsigned)number(st, "again-ms", arg, 0, 3600000);
