@@ -244,6 +244,7 @@ def test_flood(start, load, kind):
         relay.until(moved, 20, 'all of %s' % moves)
         received = bulk.received
         relay.until(lambda: bulk.received > received, 10, 'victims that still flow')
+        streams = relay.metrics()['sluice_streams']
         told = flood.stop()
         peak = watch.end()
         bulk.stop()
@@ -252,6 +253,11 @@ def test_flood(start, load, kind):
             kind, told, bulk.received // MIB, VICTIM_RATE * (time.monotonic() - began) // MIB,
             peak - rss, bound_kib(kind), watch.slowest))
         assert peak - rss < bound_kib(kind)
+        assert told['spared'] == 0, 'so many said something too long and were not ended'
+        if kind == 'tiny':
+            assert told['ended'] == 0, 'records of nothing are allowed'
+        if kind == 'rst':
+            assert streams < 4 * FOES + 2 * VICTIMS + 2, 'streams that were reset are still there'
         if kind == 'reserve':  # a signature each, so no connection has them at will
             each = figures.RESERVE_BURST + 1000 * (time.monotonic() - began) / figures.RESERVE_MS
             signed = relay.metrics()['sluice_reservations_renewed_total']
