@@ -52,20 +52,18 @@ static void note(struct stun_msg *m, enum stun_attr a, struct bytes v, size_t at
 }
 
 /* A MAC covers only what stands before it: how much of the rest still has a meaning. */
-enum still { STILL_ALL, STILL_SHA256, STILL_FINGERPRINT, STILL_NOTHING };
+enum still { STILL_ALL, STILL_SEALS, STILL_NOTHING };
 
 static bool is_meant(enum still still, enum stun_attr a)
 {
-    return still == STILL_ALL || a == STUN_FINGERPRINT ||
-           (still == STILL_SHA256 && a == STUN_MESSAGE_INTEGRITY_SHA256);
+    /* A second MESSAGE-INTEGRITY-SHA256 passes here and is dropped as any second one. */
+    return still == STILL_ALL || a == STUN_FINGERPRINT || a == STUN_MESSAGE_INTEGRITY_SHA256;
 }
 
 static enum still still_behind(enum still still, enum stun_attr a)
 {
-    if (a == STUN_MESSAGE_INTEGRITY)
-        return STILL_SHA256;
-    if (a == STUN_MESSAGE_INTEGRITY_SHA256)
-        return STILL_FINGERPRINT;
+    if (a == STUN_MESSAGE_INTEGRITY || a == STUN_MESSAGE_INTEGRITY_SHA256)
+        return STILL_SEALS;
     return a == STUN_FINGERPRINT ? STILL_NOTHING : still;
 }
 
@@ -182,28 +180,26 @@ void stun_put_integrity(struct stun_build *b, enum stun_mac mac, struct bytes ke
         mac == STUN_MAC_SHA1 ? STUN_MESSAGE_INTEGRITY : STUN_MESSAGE_INTEGRITY_SHA256;
     uint8_t out[STUN_SHA256_TAG];
 
+    size_t before = b->w.wrote;
+
     ASSERT(mac != STUN_MAC_NONE);
     if (mac == STUN_MAC_SHA1)
         tag = STUN_SHA1_TAG;
     ASSERT(tag % 4 == 0 && tag >= STUN_SHA256_TAG_MIN && tag <= STUN_SHA256_TAG);
-    if (b->w.bad || b->w.wrote + 4 + tag > STUN_HEADER + STUN_BODY_MAX) {
-        b->w.bad = true;
+    uint8_t *at = stun_room(b, stun_attr_type(a), tag);
+
+    if (!at)
         return;
-    }
-    mac_of(mac, key, bytes_of(b->base, b->w.wrote), tag, out);
-    stun_put(b, a, bytes_of(out, tag));
+    mac_of(mac, key, bytes_of(b->base, before), tag, out);
+    memcpy(at, out, tag);
 }
 
 void stun_put_fingerprint(struct stun_build *b)
 {
-    uint8_t *at = wcur_room(&b->w, 8);
+    uint8_t *at = stun_room(b, stun_attr_type(STUN_FINGERPRINT), 4);
 
-    if (!at || b->w.wrote > STUN_HEADER + STUN_BODY_MAX) {
-        b->w.bad = true;
+    if (!at)
         return;
-    }
-    put_u16(at, stun_attr_type(STUN_FINGERPRINT));
-    put_u16(at + 2, 4);
     put_u16(b->base + 2, (uint16_t)(b->w.wrote - STUN_HEADER));
-    put_u32(at + 4, crypto_crc32(bytes_of(b->base, b->w.wrote - 8)) ^ STUN_FINGERPRINT_XOR);
+    put_u32(at, crypto_crc32(bytes_of(b->base, b->w.wrote - 8)) ^ STUN_FINGERPRINT_XOR);
 }

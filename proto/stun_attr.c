@@ -252,7 +252,6 @@ bool stun_next(const struct stun_msg *m, enum stun_attr a, uint16_t *pos, struct
             return true;
         }
     }
-    *pos = m->meant;
     return false;
 }
 

@@ -34,18 +34,15 @@ void stun_userhash(struct bytes username, struct bytes realm, uint8_t out[STUN_U
 
 /* ---- the nonce ----------------------------------------------------------------------------- */
 
-/* The features are under the tag too: a nonce with other bits is not ours (bidding down, §9.2.1).
- */
-static void nonce_tag(const uint8_t key[32], uint32_t features, const uint8_t time[TIME_BYTES],
+static void nonce_tag(const uint8_t key[32], const uint8_t time[TIME_BYTES],
                       const struct netaddr *src, uint8_t out[TAG_BYTES])
 {
-    uint8_t ends[4 + 2], full[32];
+    const uint8_t port[2] = { (uint8_t)(src->port >> 8), (uint8_t)src->port };
     const struct bytes parts[] = { bytes_str("sluice stun nonce"), bytes_of(time, TIME_BYTES),
-                                   bytes_of(ends, sizeof(ends)),
-                                   bytes_of(src->ip, sizeof(src->ip)) };
+                                   bytes_of(src->ip, sizeof(src->ip)),
+                                   bytes_of(port, sizeof(port)) };
+    uint8_t full[32];
 
-    put_u32(ends, features);
-    put_u16(ends + 4, src->port);
     crypto_hmac_sha256_n(bytes_of(key, 32), parts, ARRAY_LEN(parts), full);
     memcpy(out, full, TAG_BYTES);
     crypto_wipe(full, sizeof(full));
@@ -66,7 +63,7 @@ size_t stun_nonce_make(const struct stun_nonce_keys *keys, uint32_t features, ui
     }
     for (int i = 0; i < TIME_BYTES; i++)
         stamp[i] = (uint8_t)(now_ms >> (8 * (TIME_BYTES - 1 - i)));
-    nonce_tag(keys->current, features, stamp, src, stamp + TIME_BYTES);
+    nonce_tag(keys->current, stamp, src, stamp + TIME_BYTES);
     base64url_encode(&w, bytes_of(stamp, sizeof(stamp)));
     ASSERT(!w.bad);
     return w.wrote;
@@ -88,18 +85,19 @@ bool stun_nonce_ok(const struct stun_nonce_keys *keys, uint32_t features, uint64
     }
     if (c.n != STAMP_CHARS || !base64url_decode(&ws, cur_take(&c, STAMP_CHARS)))
         return false;
+    /* Other bits than we offer: somebody bids down (§9.2.1). */
     if (((uint32_t)bits[0] << 16 | (uint32_t)bits[1] << 8 | bits[2]) != features)
         return false;
     for (int i = 0; i < TIME_BYTES; i++)
         issued = issued << 8 | stamp[i];
     if (((now_ms - issued) & mask) > lifetime_ms) /* a time to come is a great age */
         return false;
-    nonce_tag(keys->current, features, stamp, src, want);
+    nonce_tag(keys->current, stamp, src, want);
     if (crypto_equal(want, stamp + TIME_BYTES, TAG_BYTES))
         return true;
     if (!keys->has_previous)
         return false;
-    nonce_tag(keys->previous, features, stamp, src, want);
+    nonce_tag(keys->previous, stamp, src, want);
     return crypto_equal(want, stamp + TIME_BYTES, TAG_BYTES);
 }
 
@@ -123,17 +121,14 @@ void stun_put_challenge(struct stun_build *b, const struct stun_realm *r, uint64
 
 /* ---- a request ----------------------------------------------------------------------------- */
 
-/* Both or neither (§9.2.4); the list must be the one that we sent, and the choice one of it. */
+/* Both or neither (§9.2.4); the list must be the one that we sent, and the choice one of it. What
+ * is absent or broken reads as nothing, which is neither. */
 static bool algorithm_chosen(const struct stun_msg *m, struct stun_auth *a)
 {
-    const uint64_t choice = STUN_BIT(STUN_PASSWORD_ALGORITHM),
-                   list = STUN_BIT(STUN_PASSWORD_ALGORITHMS);
-    uint64_t there = (m->have | m->broken) & (choice | list);
+    const uint64_t both = STUN_BIT(STUN_PASSWORD_ALGORITHM) | STUN_BIT(STUN_PASSWORD_ALGORITHMS);
 
-    if (there == 0) /* an old client */
+    if (((m->have | m->broken) & both) == 0) /* an old client */
         return true;
-    if ((m->have & (choice | list)) != (choice | list))
-        return false;
     if (!bytes_eq(stun_value(m, STUN_PASSWORD_ALGORITHMS),
                   bytes_of(stun_algorithms, sizeof(stun_algorithms))))
         return false;

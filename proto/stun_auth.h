@@ -40,7 +40,7 @@ bool stun_opaque(struct bytes in, struct wcur *w);
 /* ---- the nonce (turn.md §6) ---------------------------------------------------------------- */
 
 /* "obMatJos2", four characters of feature bits, then 20 of base64url over 5 bytes of time and 10 of
- * HMAC-SHA256(key, time, features, client's address and port). Without features only the 20. So it
+ * HMAC-SHA256(key, time, client's address and port). Without features only the 20. So it
  * is bound to its source, verified without state, and as long as it must be: each 401 carries it.
  */
 enum { STUN_NONCE_MAX = 33, STUN_NONCE_LIFETIME_MAX_MS = 3600000 };

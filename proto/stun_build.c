@@ -19,12 +19,12 @@ void stun_begin(struct stun_build *b, void *buf, size_t cap, uint16_t type,
     wcur_put(&b->w, bytes_of(id, STUN_ID));
 }
 
-/* Room for a value of n bytes, head and padding written; NULL when it does not fit. */
-static uint8_t *room(struct stun_build *b, uint16_t type, size_t n)
+uint8_t *stun_room(struct stun_build *b, uint16_t type, size_t n)
 {
-    size_t padded = stun_round4(n);
+    size_t padded = stun_round4(n), most = STUN_HEADER + STUN_BODY_MAX;
 
-    if (n > UINT16_MAX || padded > STUN_BODY_MAX) /* before anything narrows it */
+    /* The one place where a message grows: here, before anything narrows, no length can wrap. */
+    if (n > most || b->w.wrote + 4 + padded > most)
         b->w.bad = true;
     wcur_u16(&b->w, type);
     wcur_u16(&b->w, (uint16_t)n);
@@ -37,7 +37,7 @@ static uint8_t *room(struct stun_build *b, uint16_t type, size_t n)
 
 void stun_put_type(struct stun_build *b, uint16_t type, struct bytes value)
 {
-    uint8_t *at = room(b, type, value.n);
+    uint8_t *at = stun_room(b, type, value.n);
 
     if (at && value.n)
         memcpy(at, value.p, value.n);
@@ -50,7 +50,7 @@ void stun_put(struct stun_build *b, enum stun_attr a, struct bytes value)
 
 void stun_put_u32(struct stun_build *b, enum stun_attr a, uint32_t v)
 {
-    uint8_t *at = room(b, stun_attr_type(a), 4);
+    uint8_t *at = stun_room(b, stun_attr_type(a), 4);
 
     if (at)
         put_u32(at, v);
@@ -100,7 +100,7 @@ void stun_put_addr(struct stun_build *b, enum stun_attr a, const struct stun_add
 static void put_error(struct stun_build *b, enum stun_attr a, uint8_t family, unsigned code,
                       struct bytes phrase)
 {
-    uint8_t *at = room(b, stun_attr_type(a), 4 + phrase.n);
+    uint8_t *at = stun_room(b, stun_attr_type(a), 4 + phrase.n);
 
     ASSERT(code >= 300 && code <= 699);
     ASSERT(phrase.n <= STUN_TEXT_MAX);
@@ -126,7 +126,7 @@ void stun_put_address_error(struct stun_build *b, bool v6, unsigned code, struct
 
 void stun_put_unknown(struct stun_build *b, const uint16_t *types, size_t n)
 {
-    uint8_t *at = room(b, stun_attr_type(STUN_UNKNOWN_ATTRIBUTES), 2 * n);
+    uint8_t *at = stun_room(b, stun_attr_type(STUN_UNKNOWN_ATTRIBUTES), 2 * n);
 
     for (size_t i = 0; at && i < n; i++)
         put_u16(at + 2 * i, types[i]);
@@ -145,7 +145,7 @@ void stun_put_icmp(struct stun_build *b, const struct stun_icmp *icmp)
 
 bool stun_end(struct stun_build *b, struct bytes *out)
 {
-    if (b->w.bad || b->w.wrote > STUN_HEADER + STUN_BODY_MAX)
+    if (b->w.bad)
         return false;
     put_u16(b->base + 2, (uint16_t)(b->w.wrote - STUN_HEADER));
     *out = bytes_of(b->base, b->w.wrote);

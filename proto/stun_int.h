@@ -31,5 +31,7 @@ static inline bool stun_attr_xored(enum stun_attr a)
 }
 
 bool stun_attr_fits(enum stun_attr a, struct bytes value);
+/* Room for a value of n bytes, its head and padding written; NULL when it does not fit. */
+uint8_t *stun_room(struct stun_build *b, uint16_t type, size_t n);
 
 #endif

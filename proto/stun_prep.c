@@ -38,7 +38,8 @@ static bool in_ranges(const struct range *r, size_t n, uint32_t point)
     return false;
 }
 
-/* Strict UTF-8 (RFC 3629): shortest forms, no surrogates, nothing above U+10FFFF. */
+/* UTF-8 in its shortest forms (RFC 3629); the ranges hold no surrogate and nothing above U+10FFFF.
+ */
 static bool utf8_take(struct cur *c, uint32_t *out)
 {
     static const uint32_t least[5] = { [1] = 0, [2] = 0x80, [3] = 0x800, [4] = 0x10000 };
@@ -62,7 +63,7 @@ static bool utf8_take(struct cur *c, uint32_t *out)
         point = point << 6 | (b & 0x3fu);
     }
     *out = point;
-    return !c->bad && point >= least[n] && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
+    return !c->bad && point >= least[n];
 }
 
 bool stun_opaque(struct bytes in, struct wcur *w)

@@ -78,6 +78,44 @@ Test(stun_attr, lengths_are_those_of_turn_md_3)
         }
 }
 
+Test(stun_attr, only_four_may_stand_several_times)
+{
+    const uint64_t several = STUN_BIT(STUN_XOR_PEER_ADDRESS) | STUN_BIT(STUN_XOR_RELAYED_ADDRESS) |
+                             STUN_BIT(STUN_ADDRESS_ERROR_CODE) | STUN_BIT(STUN_ORIGIN);
+    static const uint8_t much[65000], address[8] = { 0, 1 }, error[4] = { 0, 0, 4, 0 };
+
+    for (unsigned i = 0; i < STUN_ATTRS; i++) { /* a broken one, then a good one */
+        enum stun_attr a = (enum stun_attr)i;
+        struct making *k = making(STUN_ALLOCATE, STUN_REQUEST);
+        struct stun_msg m;
+
+        stun_put(&k->b, a, bytes_of(much, a == STUN_DONT_FRAGMENT ? 1 : 65000 - 1));
+        stun_put(&k->b, a, bytes_of(address, 8));
+        stun_put(&k->b, a, bytes_of(error, 4));
+        stun_put(&k->b, a, bytes_of(much, 0));
+        if (a == STUN_FINGERPRINT || stun_decode(made(k), 0, &m) != STUN_OK)
+            continue; /* too long, or of those that must be last */
+        if (several & STUN_BIT(a))
+            cr_expect(stun_has(&m, a) && stun_is_broken(&m, a), "%u", i);
+        else
+            cr_expect(m.have == 0 || m.broken == 0, "%u", i);
+        if (a == STUN_UNKNOWN_ATTRIBUTES || a == STUN_REALM || a == STUN_LIFETIME)
+            cr_expect(stun_is_broken(&m, a) && !stun_has(&m, a), "%u", i);
+    }
+}
+
+Test(stun_attr, a_list_of_types_has_an_even_length)
+{
+    for (size_t n = 0; n < 9; n++) {
+        struct making *k = making(STUN_BINDING, STUN_ERROR);
+        struct stun_msg m;
+
+        stun_put(&k->b, STUN_UNKNOWN_ATTRIBUTES, bytes_of("\x7f\xff\x7f\xff\x7f\xff\x7f\xff", n));
+        cr_assert(stun_decode(made(k), 0, &m) == STUN_OK);
+        cr_expect(stun_has(&m, STUN_UNKNOWN_ATTRIBUTES) == (n % 2 == 0), "%zu", n);
+    }
+}
+
 static const enum stun_attr addresses[] = {
     STUN_MAPPED_ADDRESS,   STUN_XOR_PEER_ADDRESS, STUN_XOR_RELAYED_ADDRESS, STUN_XOR_MAPPED_ADDRESS,
     STUN_ALTERNATE_SERVER, STUN_RESPONSE_ORIGIN,  STUN_OTHER_ADDRESS,

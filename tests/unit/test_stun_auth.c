@@ -203,6 +203,18 @@ Test(stun_auth, turn_31_a_missing_part_is_400)
     cr_expect(begun(OLD | HASH) == 0);
 }
 
+Test(stun_auth, a_name_is_taken_before_a_hash)
+{
+    struct making *k = request(OLD | HASH);
+    struct stun_key key = user_key(STUN_ALG_MD5, "pass");
+    struct stun_msg m;
+    struct stun_auth a;
+
+    sign(k, STUN_MAC_SHA1, &key);
+    cr_assert(begin(k, &m, &a) == 0);
+    cr_expect(bytes_eq(a.username, bytes_str("user")) && a.userhash.n == 0);
+}
+
 Test(stun_auth, turn_36_both_algorithm_attributes_or_neither)
 {
     cr_expect(begun(OLD | LIST) == 400);
@@ -229,6 +241,8 @@ Test(stun_auth, turn_36_a_list_that_is_not_ours_is_400)
         { "0002000000010000", "0002" },             /* cut */
         { "0002000000010000", "00020001" },
         { "000200000001", "00020000" },
+        { "000200000001", NULL }, /* broken ones are there all the same */
+        { NULL, "0002" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -237,8 +251,10 @@ Test(stun_auth, turn_36_a_list_that_is_not_ours_is_400)
         struct stun_msg m;
         struct stun_auth a;
 
-        stun_put(&k->b, STUN_PASSWORD_ALGORITHMS, hex(bad[i].list));
-        stun_put(&k->b, STUN_PASSWORD_ALGORITHM, hex(bad[i].choice));
+        if (bad[i].list)
+            stun_put(&k->b, STUN_PASSWORD_ALGORITHMS, hex(bad[i].list));
+        if (bad[i].choice)
+            stun_put(&k->b, STUN_PASSWORD_ALGORITHM, hex(bad[i].choice));
         sign(k, STUN_MAC_SHA256, &key);
         cr_expect(begin(k, &m, &a) == 400, "%zu", i);
     }
