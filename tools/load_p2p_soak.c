@@ -14,6 +14,8 @@ enum {
     END_MS = 180000,      /* for the last circuits */
     AWAY_MS = 2000,       /* at most; a third come back at once */
     RENEW_MS = 60000,     /* to twice that: the relay's reservations last longer */
+    LAPSE_PERCENT = 5,    /* do not renew, but reserve anew after LAPSE_MS to half as much more */
+    LAPSE_MS = 90000,     /* before the relay takes the connection for idle */
     TICK_MS = 5,
     SHARED_EVERY = 20, /* seats of which one has its neighbour's identity */
     SURGE = 3,         /* so many times the rates while --warm lasts: tables find their size */
@@ -133,7 +135,7 @@ static void seat_come(struct seat *s)
 {
     s->conn = lp_conn_new(&s->who->peer, (unsigned)(s - g.seat), 0, true);
     s->conn->arg = s;
-    s->renewing = false;
+    s->renewing = s->lapsed = false;
     s->quit = QUIT_NOT;
     soak.came++;
     seat_set(s, SEAT_COMING);
@@ -280,6 +282,11 @@ static void seat_late(struct seat *s)
 
 static void seat_renew(struct seat *s)
 {
+    if (!s->lapsed && soak_chance(LAPSE_PERCENT)) {
+        s->lapsed = true;
+        seat_at(s, LAPSE_MS + soak_random(LAPSE_MS / 2), EV_RENEW);
+        return;
+    }
     s->renewing = true;
     lp_reserve(s->conn);
     if (s->state == SEAT_STANDING)
@@ -369,8 +376,9 @@ static void on_reserved(struct lp_conn *c, enum hop_status status)
             lp_hist_add(&lp_latency, lp_now_ns() - c->began_ns);
         seat_set(s, SEAT_STANDING);
     } else if (s->state == SEAT_STANDING) {
-        soak.renewed++;
-        s->renewing = false;
+        soak.renewed += !s->lapsed;
+        soak.lapsed += s->lapsed;
+        s->renewing = s->lapsed = false;
     }
     if (s->state == SEAT_STANDING)
         seat_at(s, RENEW_MS + soak_random(RENEW_MS), EV_RENEW);
@@ -508,10 +516,11 @@ static int report(const struct lp_report *r)
     printf("\"server_cpu_s\":%.1f,\"generator_cpu_s\":%.1f,", (double)r->used.server_ns / 1e9,
            (double)r->used.self_ns / 1e9);
     printf("\"came\":%" PRIu64 ",\"reserved\":%" PRIu64 ",\"renewed\":%" PRIu64
-           ",\"dials\":%" PRIu64 ",\"dials_refused\":%" PRIu64 ",\"dials_cut\":%" PRIu64
-           ",\"circuits_clean\":%" PRIu64 ",\"circuits_cut_by_churn\":%" PRIu64 ",",
-           soak.came, soak.reserved, soak.renewed, soak.dials, soak.refused, soak.dial_cut,
-           soak.clean, soak.cut_else);
+           ",\"lapsed\":%" PRIu64 ",\"dials\":%" PRIu64 ",\"dials_refused\":%" PRIu64
+           ",\"dials_cut\":%" PRIu64 ",\"circuits_clean\":%" PRIu64
+           ",\"circuits_cut_by_churn\":%" PRIu64 ",",
+           soak.came, soak.reserved, soak.renewed, soak.lapsed, soak.dials, soak.refused,
+           soak.dial_cut, soak.clean, soak.cut_else);
     printf("\"arrival_ms\":{\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f},",
            lp_hist_us(&lp_latency, 0.5) / 1000, lp_hist_us(&lp_latency, 0.99) / 1000,
            (double)lp_latency.max_ns / 1e6);

@@ -37,7 +37,7 @@ struct seat {
     struct lp_conn *conn; /* NULL: away */
     uint32_t step;        /* grows with each change of state: names what is on the agenda */
     uint8_t state, quit, way;
-    bool renewing;
+    bool renewing, lapsed; /* its reservation may run out */
 };
 
 /* What happens to a circuit. */
@@ -88,7 +88,7 @@ enum event {
 };
 
 struct soak_counts {
-    uint64_t came, left[WAYS], quit[QUITS], reserved, renewed;
+    uint64_t came, left[WAYS], quit[QUITS], reserved, renewed, lapsed;
     uint64_t dials, refused, dial_cut; /* refused, cut: because the target was leaving */
     uint64_t clean, cut[CUTS], cut_else;
     uint64_t clean_bytes[2];               /* sent and received alike */

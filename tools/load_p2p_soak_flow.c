@@ -126,7 +126,7 @@ void plots_begin(void)
     p->target = to->who;
     p->from = from;
     p->to = to;
-    p->blind = to->state != SEAT_STANDING;
+    p->blind = to->state != SEAT_STANDING || to->lapsed;
     p->began_ns = lp_now_ns();
     plan(p);
     soak.dials++;

@@ -136,9 +136,9 @@ def judge_counters(m, load):
     # A connection that is reset at once may never be accepted.
     within('connections', load['came'] - load['quit'][1] - load['quit'][2],
            m['sluice_connections_accepted_total' + tcp], load['came'])
-    within('reservations', load['reserved'], opened, load['came'])
+    within('reservations', load['reserved'], opened, load['came'] + load['lapsed'])
     within('renewals', load['renewed'], m['sluice_reservations_renewed_total'],
-           load['renewed'] + sum(load['left']))
+           load['renewed'] + load['lapsed'] + sum(load['left']))
     within('circuits', load['head_bytes'] // 8, circuits, load['dials'])
     # What came out whole went in whole; of what was cut, no more was counted than was sent.
     for way, (direction, heads, cut_heads) in enumerate((
@@ -282,7 +282,8 @@ def describe(figures):
     load, memory = figures['load'], figures['memory']
     gib = sum(load['clean_bytes']) / 2**30
     lines = [
-        'peers: %(peers)d at once, %(came)d came, %(renewed)d renewals' % load,
+        'peers: %(peers)d at once, %(came)d came, %(renewed)d renewals, %(lapsed)d let theirs run '
+        'out' % load,
         'left: %s; while coming: %d' % (
             ', '.join('%s %d' % pair for pair in zip(
                 ('kill', 'close', 'fin', 'goaway', 'resets', 'polite'), load['left'])),
