@@ -20,13 +20,14 @@ from wire import PING as PING_PROTOCOL
 
 PROTOCOL_ERROR = 1
 MIB = 1 << 20
+PAUSE = min(SLOW, 2)  # for what is waited for each time, and not only when something hangs
 
 
 def held(relay):
     return relay.metrics()['sluice_buffer_bytes']
 
 
-def settle(relay, quiet=0.15 * SLOW):
+def settle(relay, quiet=0.15 * PAUSE):
     """What is held once it does not change any more."""
     last, since = held(relay), time.monotonic()
     while time.monotonic() - since < quiet:
@@ -87,7 +88,7 @@ def frames(sid, data, size):
 def fill(stream, size):
     """Sends bodies of `size` until nobody takes more; all that was sent."""
     session, sent, since = stream.session, b'', time.monotonic()
-    while time.monotonic() - since < (0.12 if size > 100 else 0.4) * SLOW:
+    while time.monotonic() - since < (0.12 if size > 100 else 0.4) * PAUSE:
         with session.cond:
             data = os.urandom(min(stream.credit, CREDIT // 2))
             stream.credit -= len(data)
