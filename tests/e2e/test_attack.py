@@ -23,6 +23,8 @@ from circuit import ping, reserve
 from relay import BUILD, SLOW
 from wire import OK, PING
 
+pytestmark = pytest.mark.sanitize
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOAD = BUILD / 'tools' / 'load-p2p'
 
@@ -171,6 +173,11 @@ def bound_kib(kind):
     return (FOES * each + shared + SLACK) // 1024
 
 
+def check_memory(grown_kib, most_kib):
+    if SLOW == 1:  # a sanitizer has memory of its own
+        assert grown_kib < most_kib
+
+
 # -- the flood --------------------------------------------------------------------------------------
 
 def back_at_base(relay, base):
@@ -252,7 +259,7 @@ def test_flood(start, load, kind):
         print('%s: %s; %d MiB of %d, +%d KiB of %d, pong after at most %.3f s' % (
             kind, told, bulk.received // MIB, VICTIM_RATE * (time.monotonic() - began) // MIB,
             peak - rss, bound_kib(kind), watch.slowest))
-        assert peak - rss < bound_kib(kind)
+        check_memory(peak - rss, bound_kib(kind))
         assert told['spared'] == 0, 'so many said something too long and were not ended'
         if kind == 'tiny':
             assert told['ended'] == 0, 'records of nothing are allowed'
@@ -305,7 +312,7 @@ def test_half_open_handshakes(start, load):
         relay.check()
         bound = (many * half_open_bytes() + SLACK) // 1024
         print('half open: +%d KiB of %d, pong after at most %.3f s' % (peak - rss, bound, watch.slowest))
-        assert peak - rss < bound
+        check_memory(peak - rss, bound)
     back_at_base(relay, base)
     full_house(load, relay)
 
@@ -358,7 +365,7 @@ def test_descriptor_exhaustion(start, load):
         assert bulk.received - received > VICTIM_RATE // 4
         flood.stop()
         peak = watch.end()
-        assert peak - rss < (files * half_open_bytes() + SLACK) // 1024
+        check_memory(peak - rss, (files * half_open_bytes() + SLACK) // 1024)
         with relay.connect() as late:
             assert reserve(late).status == OK
         assert relay.metrics()['sluice_accept_errors_total'] >= 2
@@ -366,3 +373,27 @@ def test_descriptor_exhaustion(start, load):
         relay.check()
     back_at_base(relay, base)
     full_house(load, relay)
+
+
+# -- what it costs others -----------------------------------------------------------------------------
+
+OTHERS_CPU = 1.10  # times what it is without the flood
+
+
+@pytest.mark.long
+@pytest.mark.skipif(SLOW > 1, reason='instrumented code costs something else')
+def test_cpu_of_others(tmp_path):
+    """Every flood in turn, measured as bench/README.md says; what was too much is asked once more,
+    because neighbours on the machine can only add."""
+    def measured(*kinds):
+        out = tmp_path / ('hostile-%d' % len(kinds))
+        subprocess.run([ROOT / 'bench' / 'run', 'hostile', '--rounds', '5', '--build', BUILD, '--out',
+                        out, '--only', ','.join(['floods', *kinds])], timeout=900)
+        rows = json.loads((out / 'hostile.json').read_text())['groups']['floods']
+        return {row['kind']: max(row['ratio'], row['sum_ratio']) for row in rows}
+    times = measured()
+    assert len(times) == 10, times
+    again = [kind for kind, ratio in times.items() if ratio >= OTHERS_CPU]
+    if again:
+        times.update({kind: min(times[kind], ratio) for kind, ratio in measured(*again).items()})
+    assert all(ratio < OTHERS_CPU for ratio in times.values()), times
