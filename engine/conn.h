@@ -141,6 +141,10 @@ void conn_ctl(struct conn *c, struct bytes b);
 void conn_mark_dirty(struct conn *c);
 void conn_seal_ctl(struct conn *c);
 void conn_flush(struct conn *c); /* end of turn: seal, serve, send */
+static inline bool conn_unsent(const struct conn *c)
+{
+    return c->tx.bytes || c->ctl.bytes || c->runnable.count || c->state == CONN_FLUSH;
+}
 static inline bool conn_has_room(const struct conn *c)
 {
     return c->tx.bytes < TX_HIGH;

@@ -105,21 +105,51 @@ void conn_seal_ctl(struct conn *c)
     }
 }
 
-static void conn_send(struct conn *c)
+static void send_args_fill(struct send_args *a, const struct conn *c)
 {
-    struct shard *s = c->shard;
-    struct send_args *a;
     struct bytes views[SEND_IOV];
-
-    if (c->send_armed || !c->tx.bytes)
-        return;
-    ASSERT(s->sends_n < SENDS_PER_TURN);
-    a = &s->sends[s->sends_n++];
     size_t n = chunkq_views(&c->tx, c->tx.bytes, views, SEND_IOV);
 
     for (size_t i = 0; i < n; i++)
         a->iov[i] = (struct iovec){ (void *)(uintptr_t)views[i].p, views[i].n };
     a->msg = (struct msghdr){ .msg_iov = a->iov, .msg_iovlen = n };
+}
+
+static void conn_sent(struct conn *c, int32_t res)
+{
+    struct shard *s = c->shard;
+
+    if (res < 0 && res != -EINTR && res != -EAGAIN) {
+        conn_close(c, "connection lost");
+        return;
+    }
+    if (res > 0) {
+        ASSERT((size_t)res <= c->tx.bytes);
+        chunkq_consume(&c->tx, &s->chunks, (size_t)res);
+        STAT_ADD(&s->stats, tx_bytes, res);
+        c->tx_bytes += (uint64_t)res;
+    }
+    if (conn_unsent(c))
+        conn_mark_dirty(c);
+}
+
+static void conn_send(struct conn *c)
+{
+    struct shard *s = c->shard;
+    struct send_args *a;
+
+    if (c->send_armed || !c->tx.bytes)
+        return;
+    if (s->lent) { /* by another thread, which cannot submit: what does not fit waits for ours */
+        struct send_args now;
+
+        send_args_fill(&now, c);
+        conn_sent(c, ring_send_now(c->fd, &now.msg));
+        return;
+    }
+    ASSERT(s->sends_n < SENDS_PER_TURN);
+    a = &s->sends[s->sends_n++];
+    send_args_fill(a, c);
     c->send_armed = true;
     c->ops++;
     ring_sendmsg(s->ring, c->fd, &a->msg, ud_make(OP_SEND, c->head.gen, c->head.idx));
@@ -152,23 +182,9 @@ void conn_flush(struct conn *c)
 
 void conn_on_send(struct conn *c, int32_t res)
 {
-    struct shard *s = c->shard;
-
     ASSERT(c->send_armed);
     c->send_armed = false;
     c->ops--;
-    if (c->state == CONN_CLOSED)
-        return;
-    if (res < 0 && res != -EINTR && res != -EAGAIN) {
-        conn_close(c, "connection lost");
-        return;
-    }
-    if (res > 0) {
-        ASSERT((size_t)res <= c->tx.bytes);
-        chunkq_consume(&c->tx, &s->chunks, (size_t)res);
-        STAT_ADD(&s->stats, tx_bytes, res);
-        c->tx_bytes += (uint64_t)res;
-    }
-    if (c->tx.bytes || c->ctl.bytes || c->runnable.count || c->state == CONN_FLUSH)
-        conn_mark_dirty(c);
+    if (c->state != CONN_CLOSED)
+        conn_sent(c, res);
 }

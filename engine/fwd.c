@@ -198,6 +198,7 @@ static void fwd_remote(struct circuit *c, unsigned side, struct bytes data)
     struct shard *s = c->shard[side];
     struct chunk *whole = travel_take(s, data);
 
+    s->across_bytes += data.n;
     if (!from->staged) {
         from->staged = true;
         list_append(&s->staged, &from->stage_link);

@@ -23,6 +23,8 @@ enum {
     TURN_NOISE_MAX = 16,  /* Noise handshake messages, 0.1 ms each (libp2p.md §20.4) */
     SEND_IOV = 32,        /* gathered chunks per send */
     SENDS_PER_TURN = 1024,
+    LEND_MAIL_MAX = 16, /* done for another shard that sleeps; what is more wakes it */
+    LEND_BYTES_MAX = 65536,
     DRY_RESUME_FREE =
         RECV_BUFS / 4, /* parked receives resume at a quarter free (io_uring.md §7.2) */
 

@@ -85,13 +85,14 @@ static void ring_refused(int err, const char *what)
     fprintf(stderr, "sluice: io_uring refused (%s: %s): %s\n", what, strerror(-err), cure);
 }
 
-static struct ring *ring_open(struct process *p, bool control)
+static struct ring *ring_open(struct process *p, bool control, const struct mbox *mail)
 {
     const struct ring_opts opts = {
         .sq_entries = control ? 256 : RING_SQ,
         .cq_entries = control ? 2048 : RING_CQ,
         .bufs = control ? 0 : RECV_BUFS,
         .buf_bytes = RECV_BUF_BYTES,
+        .mail = mail,
     };
     const char *what = "";
     int err = 0;
@@ -116,7 +117,7 @@ static void *shard_main(void *arg)
     if (hostinfo_pin(t->cpu)) {
         /* An optimisation: a cpuset that changed under us is no reason to stop. */
     }
-    struct ring *ring = ring_open(p, false);
+    struct ring *ring = ring_open(p, false, &t->shard.mbox);
 
     t->shard.ring = ring;
     pthread_barrier_wait(&p->rings_ready); /* all rings exist, or ring_err is set */
@@ -319,7 +320,7 @@ static int serve(struct process *p, bool created)
 {
     char why[512] = "";
     int err;
-    struct ring *ring = ring_open(p, true);
+    struct ring *ring = ring_open(p, true, &p->control.mbox);
 
     if (threads_start(p))
         return EXIT_FATAL;

@@ -8,7 +8,10 @@ bool mbox_push(struct mbox *m, struct mnode *n)
      * the load and the exchange does no harm, because next is never followed here. */
     do
         n->next = top;
-    while (!atomic_compare_exchange_weak_explicit(&m->head, &top, n, memory_order_release,
+    /* Release for what n says; in one order with everything sequentially consistent, so that a
+     * consumer that falls asleep and a producer that looks whether it does cannot miss each other
+     * (ring_doorbell). */
+    while (!atomic_compare_exchange_weak_explicit(&m->head, &top, n, memory_order_seq_cst,
                                                   memory_order_relaxed));
     return top == NULL;
 }

@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "engine/mbox.h"
 #include "proto/base.h"
 #include "proto/maddr.h"
 
@@ -53,6 +54,9 @@ struct ring_opts {
     /* Doorbells that this ring rings always go by eventfd: a start-up self-test of MSG_RING failed,
      * or a test wants that path. */
     bool no_msg_ring;
+    /* The owner's mailbox, or NULL. With one, ring_wait does not sleep while it holds mail, and so
+     * a doorbell to an owner that is awake is needless and not rung. */
+    const struct mbox *mail;
 };
 
 /* On the thread that will own it. NULL with *err = -errno; *what names the step for the error line.
@@ -85,6 +89,14 @@ void ring_cancel_fd(struct ring *r, int fd, uint64_t ud);
  * should the body run out of room for a refused one, a completion of RING_WAKE_OP comes instead, so
  * the owner answers either by looking into all its mailboxes. Sent with the next ring_wait. */
 void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud);
+/* Small work for an owner that sleeps costs more in wake-ups than in work: another owner may do it
+ * on its own thread. From true on until ring_give_back the borrower is the owner, but for waiting
+ * and for taking completions; an owner that wakes up meanwhile waits, so be short, and prepare at
+ * most RING_BORROW_MAX requests. false: it is awake, or lent already. */
+MUST_USE bool ring_borrow(struct ring *target);
+/* true: requests were prepared, which only the owner can submit: ring its doorbell. */
+MUST_USE bool ring_give_back(struct ring *target);
+enum { RING_BORROW_MAX = 64 };
 /* From a thread that owns no ring (signal handling, log): async-signal-safe eventfd write. */
 void ring_wake(struct ring *target);
 enum {
@@ -92,8 +104,9 @@ enum {
     RING_INTERNAL_OP = 0xfe, /* the body's own: reserved, never seen by the owner */
 };
 
-/* Submits everything and waits until at least one completion, or until timeout_ns passed
- * (0: do not wait; UINT64_MAX: no timeout). 0, or -errno that the owner cannot ignore. */
+/* Submits everything and waits (see ring_opts.mail, too) until at least one completion, or until
+ * timeout_ns passed (0: do not wait; UINT64_MAX: no timeout). 0, or -errno that the owner cannot
+ * ignore. */
 MUST_USE int ring_wait(struct ring *r, uint64_t timeout_ns);
 bool ring_next(struct ring *r, struct ring_cqe *cqe); /* false: none left for now */
 
@@ -119,6 +132,8 @@ MUST_USE int ring_listen_tcp(const struct netaddr *at, bool v6only, bool reusepo
  * receive keeps the socket open, without FIN and without a completion (§6). */
 void ring_close(struct ring *r, int fd);
 int ring_shutdown(int fd, int how);
+/* What the socket takes now, at once: for a borrower. No send may be in flight. */
+int ring_send_now(int fd, const struct msghdr *msg);
 int ring_peername(int fd, struct netaddr *out);
 int ring_sockname(int fd, struct netaddr *out);
 enum { RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024 }; /* io_uring.md §8: 64-256 KiB */

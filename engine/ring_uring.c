@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "engine/limits.h"
@@ -30,8 +32,15 @@ enum {
     RUNG_MAX = 256,        /* different (target, ud) pairs that one ring rings by MSG_RING */
 };
 
+/* Whose turn it is. Only AWAKE <-> ASLEEP while nobody borrows. */
+enum turn { TURN_AWAKE, TURN_ASLEEP, TURN_LENT, TURN_LENT_WANTED };
+
 struct ring {
     struct io_uring u;
+    const struct mbox *mail;
+    _Atomic uint32_t turn;                      /* enum turn: what others look at */
+    struct io_uring_sqe aside[RING_BORROW_MAX]; /* a borrower's requests: it must not submit */
+    unsigned aside_n;
     int err;                   /* a failed submission while preparing; ring_wait reports it */
     struct io_uring_sqe spill; /* what is prepared after that goes here, and nowhere */
 
@@ -120,6 +129,7 @@ struct ring *ring_new(const struct ring_opts *o, int *err, const char **what)
     if (r == NULL)
         return NULL;
     r->no_msg_ring = o->no_msg_ring;
+    r->mail = o->mail;
     *what = "io_uring_setup";
     *err = setup(r, o);
     if (*err < 0)
@@ -184,6 +194,10 @@ static struct io_uring_sqe *get_sqe(struct ring *r)
 {
     int err = 0;
 
+    if (atomic_load_explicit(&r->turn, memory_order_relaxed) != TURN_AWAKE) { /* a borrower */
+        ASSERT(r->aside_n < RING_BORROW_MAX);
+        return &r->aside[r->aside_n++];
+    }
     for (int i = 0; i < SUBMIT_TRIES_MAX && r->err == 0; i++) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&r->u);
 
@@ -301,6 +315,10 @@ void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud)
     struct io_uring_sqe *sqe;
 
     ASSERT(ud != 0);
+    /* Its mail was pushed before this load, and it looks for mail after it has said that it
+     * sleeps; all of that in one order, so one of the two sees the other. */
+    if (target->mail && atomic_load(&target->turn) == TURN_AWAKE)
+        return;
     if (i == RUNG_MAX) {
         r->counts.doorbells_refused++;
         doorbell_by_eventfd(target, ud);
@@ -348,7 +366,51 @@ static void settle_bufs(struct ring *r)
     r->bufs_unsettled = 0;
 }
 
-int ring_wait(struct ring *r, uint64_t timeout_ns)
+/* Sleeping, and lending the turn */
+
+bool ring_borrow(struct ring *target)
+{
+    uint32_t was = TURN_ASLEEP;
+
+    return atomic_compare_exchange_strong(&target->turn, &was, TURN_LENT);
+}
+
+bool ring_give_back(struct ring *target)
+{
+    bool prepared = target->aside_n > 0;
+
+    if (atomic_exchange(&target->turn, TURN_ASLEEP) == TURN_LENT_WANTED)
+        syscall(SYS_futex, &target->turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    return prepared;
+}
+
+/* false: there is mail, so no sleep. */
+static bool fall_asleep(struct ring *r)
+{
+    atomic_store(&r->turn, TURN_ASLEEP);
+    return !r->mail || !atomic_load(&r->mail->head);
+}
+
+static void wake_up(struct ring *r)
+{
+    uint32_t was = TURN_ASLEEP;
+
+    while (!atomic_compare_exchange_strong(&r->turn, &was, TURN_AWAKE)) {
+        if (was == TURN_LENT_WANTED ||
+            atomic_compare_exchange_strong(&r->turn, &was, TURN_LENT_WANTED))
+            syscall(SYS_futex, &r->turn, FUTEX_WAIT_PRIVATE, TURN_LENT_WANTED, NULL, NULL, 0);
+        was = TURN_ASLEEP;
+    }
+}
+
+static void take_aside(struct ring *r)
+{
+    for (unsigned i = 0; i < r->aside_n; i++)
+        *get_sqe(r) = r->aside[i];
+    r->aside_n = 0;
+}
+
+static int wait_asleep(struct ring *r, uint64_t timeout_ns)
 {
     struct __kernel_timespec ts = {
         .tv_sec = (int64_t)(timeout_ns / 1000000000u),
@@ -357,6 +419,20 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
     struct io_uring_cqe *first;
     int n;
 
+    if (fall_asleep(r))
+        n = io_uring_submit_and_wait_timeout(&r->u, &first, 1,
+                                             timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
+    else
+        n = io_uring_submit_and_get_events(&r->u);
+    wake_up(r);
+    return n;
+}
+
+int ring_wait(struct ring *r, uint64_t timeout_ns)
+{
+    int n;
+
+    take_aside(r);
     settle_bufs(r);
     if (!r->wake_armed) {
         ring_read(r, r->wake_fd, &r->wake_value, sizeof(r->wake_value),
@@ -372,8 +448,7 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
     if (timeout_ns == 0 || r->due_count > 0 || io_uring_cq_ready(&r->u) > 0)
         n = io_uring_submit_and_get_events(&r->u);
     else
-        n = io_uring_submit_and_wait_timeout(&r->u, &first, 1,
-                                             timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
+        n = wait_asleep(r, timeout_ns);
     if (n >= 0 || n == -ETIME || n == -EINTR || n == -EAGAIN || n == -EBUSY)
         return 0;
     return n; /* -EBADR: completions were lost */
@@ -539,6 +614,13 @@ int ring_shutdown(int fd, int how)
 {
     /* Not IORING_OP_SHUTDOWN, which always goes to a worker thread (§6). */
     return shutdown(fd, how) < 0 ? -errno : 0;
+}
+
+int ring_send_now(int fd, const struct msghdr *msg)
+{
+    ssize_t n = sendmsg(fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    return n < 0 ? -errno : (int)n;
 }
 
 int ring_peername(int fd, struct netaddr *out)

@@ -268,14 +268,104 @@ void shard_bell_control(struct shard *from)
     from->bell_control = true;
 }
 
-static void shard_ring_bells(struct shard *s)
+/* ---- doing a sleeping shard's work ------------------------------------------------------------
+ */
+
+/* Only what moves a circuit's bytes; the rest is rare and waits for the owner. */
+static void lend_mail(struct shard *to)
+{
+    struct mnode **kept = &to->kept, *n;
+
+    for (unsigned done = 0; done < LEND_MAIL_MAX && (n = mbox_take(&to->mbox));) {
+        for (struct mnode *next; n; n = next) {
+            next = n->next;
+            if ((n->kind == MAIL_LEG0 || n->kind == MAIL_LEG1) && done < LEND_MAIL_MAX) {
+                shard_on_mail(to, n);
+                done++;
+                continue;
+            }
+            n->next = NULL;
+            *kept = n;
+            kept = &n->next;
+        }
+    }
+}
+
+static void lend_flush(struct shard *to)
+{
+    size_t n = to->dirty.count;
+
+    while (n-- && to->dirty.count) {
+        struct conn *c = CONTAINER_OF(list_pop(&to->dirty), struct conn, turn_link);
+
+        c->dirty = false;
+        conn_flush(c);
+        if (c->dirty && !conn_unsent(c)) { /* by its own records, which are out */
+            c->dirty = false;
+            list_remove(&to->dirty, &c->turn_link);
+        }
+    }
+    fwd_stage_flush(to);
+}
+
+/* Is there something that only its own thread does, or does better? */
+static bool lend_left(const struct shard *to)
+{
+    return to->kept || to->dirty.count || to->closed.count || to->stopping ||
+           atomic_load_explicit(&to->mbox.head, memory_order_relaxed) ||
+           wheel_next_ms(&to->wheel) < to->slept_until_ms;
+}
+
+/* A message for a shard that sleeps costs two wake-ups and a context switch more than its bytes do,
+ * so they are sent from here; a bulk load is worth the other core. */
+static bool shard_lend(struct shard *s, struct shard *to)
+{
+    if (s->across_bytes > LEND_BYTES_MAX || s->lent_to >> to->id & 1 || !ring_borrow(to->ring))
+        return false;
+    s->lent_to |= 1ull << to->id;
+    to->lent = true;
+    if (!to->kept) { /* else its owner is being woken already */
+        to->now_ms = s->now_ms;
+        to->now_unix_s = s->now_unix_s;
+        lend_mail(to);
+        lend_flush(to);
+        STAT_INC(&s->stats, turns_lent);
+    }
+    s->bells |= to->bells & ~(1ull << s->id); /* our own box is looked into before we sleep */
+    s->bell_control |= to->bell_control;
+    to->bells = 0;
+    to->bell_control = false;
+    bool left = lend_left(to);
+
+    to->lent = false;
+    return !ring_give_back(to->ring) && !left;
+}
+
+/* Before our own mail is read: what they answer (credit) goes out with this turn. */
+static void shard_lend_all(struct shard *s)
 {
     uint64_t bells = s->bells;
 
     s->bells = 0;
-    for (; bells; bells &= bells - 1) {
-        unsigned id = (unsigned)__builtin_ctzll(bells);
+    s->lent_to = 0;
+    for (uint64_t left = bells; left; left &= left - 1) {
+        unsigned id = (unsigned)__builtin_ctzll(left);
 
+        if (shard_lend(s, s->d->shard[id]))
+            bells &= ~(1ull << id);
+    }
+    s->bells |= bells;
+    s->lent_to = 0; /* once more at the end of the turn */
+}
+
+static void shard_ring_bells(struct shard *s)
+{
+    while (s->bells) {
+        unsigned id = (unsigned)__builtin_ctzll(s->bells);
+
+        s->bells &= s->bells - 1;
+        if (shard_lend(s, s->d->shard[id]))
+            continue;
         ring_doorbell(s->ring, s->d->shard[id]->ring, ud_make(OP_BELL, 0, 0));
         STAT_INC(&s->stats, doorbells);
     }
@@ -284,6 +374,7 @@ static void shard_ring_bells(struct shard *s)
         STAT_INC(&s->stats, doorbells);
     }
     s->bell_control = false;
+    s->lent_to = 0;
 }
 
 static void shard_take_mail(struct shard *s)
@@ -291,8 +382,9 @@ static void shard_take_mail(struct shard *s)
     /* Handling mail may post to our own box (a circuit whose legs are both here), so read until it
      * is empty; each round is bounded by the objects there are, and rounds by TURN_MAIL_MAX. */
     for (unsigned done = 0; done < TURN_MAIL_MAX;) {
-        struct mnode *n = mbox_take(&s->mbox);
+        struct mnode *n = s->kept ? s->kept : mbox_take(&s->mbox);
 
+        s->kept = NULL;
         if (!n)
             return;
         while (n) {
@@ -338,13 +430,14 @@ static bool all_empty(const struct shard *s)
     return atomic_load_explicit(&s->d->shards_empty, memory_order_acquire) == s->d->shards_n;
 }
 
-static uint64_t shard_wait_ns(const struct shard *s, bool wait)
+static uint64_t shard_wait_ns(struct shard *s, bool wait)
 {
-    if (!wait || s->dirty.count || s->shaking.count ||
+    if (!wait || s->dirty.count || s->shaking.count || s->kept ||
         atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
 
+    s->slept_until_ms = at;
     if (at == UINT64_MAX)
         return UINT64_MAX;
     return at <= s->now_ms ? 0 : (at - s->now_ms) * 1000000;
@@ -395,6 +488,7 @@ int shard_turn(struct shard *s, bool wait)
 
     if (err)
         return err;
+    s->across_bytes = 0;
     s->sends_n = 0; /* their msghdrs were read at submission */
     uint64_t seen_ns = clock_mono_ns();
 
@@ -404,6 +498,7 @@ int shard_turn(struct shard *s, bool wait)
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
         shard_on_cqe(s, &cqe);
     fwd_stage_flush(s);
+    shard_lend_all(s);
     shard_take_mail(s);
     while ((t = wheel_expire(&s->wheel, s->now_ms)))
         shard_on_timer(s, t);

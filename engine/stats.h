@@ -27,7 +27,7 @@
     X(circuits_closed_nomem) X(circuit_ms_total)                                                   \
     X(bytes_src_to_dst) X(bytes_dst_to_src)                                                        \
     X(rx_bytes) X(tx_bytes) X(rx_records) X(tx_records) X(rx_nobufs) X(accept_errors)              \
-    X(chunks_dry) X(slow_closed) X(doorbells) X(loop_turns) X(stale_cqes)                          \
+    X(chunks_dry) X(slow_closed) X(doorbells) X(turns_lent) X(loop_turns) X(stale_cqes)            \
     /* Sojourn: turns that issued sends, by the time from seeing completions to issuing them. */   \
     X(sojourn_10us) X(sojourn_25us) X(sojourn_50us) X(sojourn_100us) X(sojourn_250us)              \
     X(sojourn_1ms) X(sojourn_more)

@@ -20,7 +20,7 @@ struct ring *ring_new(const struct ring_opts *o, int *err, const char **what)
     *what = "";
     r->net = sim_net_now();
     r->o = *o;
-    r->sq = sim_must(calloc(o->sq_entries, sizeof(*r->sq)));
+    r->sq = sim_must(calloc(o->sq_entries + RING_BORROW_MAX, sizeof(*r->sq)));
     if (o->bufs > 0) {
         r->bufs = sim_must(calloc(o->bufs, o->buf_bytes));
         r->idle = sim_must(calloc(o->bufs, sizeof(*r->idle)));
@@ -142,7 +142,7 @@ static struct sim_sqe *prepare(struct ring *r, enum sim_op op, int fd, uint64_t 
     const struct sim_file *f = sim_fd_file(r->net, fd);
     struct sim_sqe *s;
 
-    if (r->sq_n == r->o.sq_entries) {
+    if (r->sq_n == r->o.sq_entries && !r->lent) {
         submit(r);
         sim_pump(r);
     }
@@ -191,7 +191,28 @@ void ring_cancel_fd(struct ring *r, int fd, uint64_t ud)
 void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud)
 {
     ASSERT(ud != 0);
+    if (target->o.mail != NULL && sim_ring_awake(target)) {
+        r->net->counts.bells_spared++;
+        return;
+    }
     prepare(r, SIM_BELL, -1, ud)->target = target;
+}
+
+bool ring_borrow(struct ring *target)
+{
+    if (target->lent || sim_ring_awake(target) || !sim_chance(target->net, target->net->o.lend_pct))
+        return false;
+    target->lent = true;
+    target->net->counts.lent++;
+    return true;
+}
+
+bool ring_give_back(struct ring *target)
+{
+    ASSERT(target->lent);
+    ASSERT(target->sq_n <= RING_BORROW_MAX);
+    target->lent = false;
+    return target->sq_n > 0;
 }
 
 void ring_wake(struct ring *target)
@@ -242,6 +263,7 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
 {
     uint64_t now = r->net->now_ns;
 
+    ASSERT(!r->lent);
     for (unsigned i = 0; i < r->back_n; i++)
         r->idle[(r->idle_first + r->idle_n++) % r->o.bufs] = r->back[i];
     r->back_n = 0;
@@ -388,6 +410,33 @@ int ring_shutdown(int fd, int how)
     if (how != SHUT_RD && f->kind == SIM_SOCKET)
         sim_file_fin(f);
     return 0;
+}
+
+int ring_send_now(int fd, const struct msghdr *msg)
+{
+    struct sim_net *net = sim_net_now();
+    struct sim_file *f = sim_fd_file(net, fd);
+    size_t left, sent = 0;
+    int err;
+
+    if (f == NULL)
+        return -EBADF;
+    if (f->sends > 0)
+        sim_net_break(net, "a send at once beside one in flight on descriptor %d", fd);
+    if ((err = sim_file_send_error(f)) != 0)
+        return err;
+    left = sim_file_room(f);
+    if (left > 1 && sim_chance(net, net->o.short_send_pct))
+        left = 1 + sim_below(net, (unsigned)left);
+    for (size_t i = 0; i < msg->msg_iovlen && left > 0; i++) {
+        size_t n = min_sz(left, msg->msg_iov[i].iov_len);
+
+        sim_file_put(f, msg->msg_iov[i].iov_base, n);
+        left -= n;
+        sent += n;
+    }
+    net->counts.bytes_out += sent;
+    return sent > 0 ? (int)sent : -EAGAIN;
 }
 
 int ring_peername(int fd, struct netaddr *out)

@@ -180,6 +180,7 @@ struct ring {
     size_t taken;
     uint64_t deadline_ns; /* until which the owner would sleep */
     bool busy;            /* its last wait brought something */
+    bool lent;            /* another owner works on it */
     bool again;           /* it was the first one at its time: see ring_wait */
     uint64_t waited_ns;
 

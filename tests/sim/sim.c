@@ -102,13 +102,14 @@ static void on_time(void *arg, uint64_t now_ms)
     clock_set_fake(now_ms, UNIX_START_S + now_ms / 1000);
 }
 
-static struct ring *ring_of(uint64_t seed, bool control)
+static struct ring *ring_of(uint64_t seed, bool control, const struct mbox *mail)
 {
     static const unsigned buf_bytes[] = { 16384, 4096, RECV_BUF_BYTES };
     struct ring_opts o = { .sq_entries = control || seed % 2 ? 8 : 64,
                            .cq_entries = 1024,
                            .bufs = control ? 0 : DRY_RESUME_FREE,
-                           .buf_bytes = buf_bytes[seed % ARRAY_LEN(buf_bytes)] };
+                           .buf_bytes = buf_bytes[seed % ARRAY_LEN(buf_bytes)],
+                           .mail = mail };
     const char *what;
     int err;
 
@@ -131,7 +132,8 @@ static void start(struct sim *s)
     s->control.log = log_attach(s->log, "main");
     s->d.control = &s->control;
     for (unsigned i = 0; i <= SIM_SHARDS; i++)
-        s->ring[i] = ring_of(s->seed, i == SIM_SHARDS);
+        s->ring[i] = ring_of(s->seed, i == SIM_SHARDS,
+                             i == SIM_SHARDS ? &s->control.mbox : &s->shard[i].mbox);
     s->control.now_ms = s->control.start_ms;
     ASSERT(control_start(&s->control, s->ring[SIM_SHARDS], why, sizeof(why)) == 0);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {

@@ -70,6 +70,11 @@ void sim_net_set_opts(struct sim_net *net, struct sim_opts o)
         net->o.vanish_ms = 75000;
 }
 
+void sim_lend_pct(struct sim_net *net, unsigned pct)
+{
+    net->o.lend_pct = pct;
+}
+
 void sim_net_free(struct sim_net *net)
 {
     ASSERT(net->rings == NULL);

@@ -28,6 +28,7 @@ struct sim_opts {
     unsigned cancel_data_pct; /* a cancelled receive ends with data, if there is any */
     unsigned late_cqe_pct;    /* a completion is late; the order within one request stays */
     unsigned cqe_delay_ms_max;
+    unsigned lend_pct;          /* an owner may work for one that sleeps */
     unsigned bell_delay_ms_max; /* a doorbell is late by up to this */
     unsigned net_delay_ms_max;  /* bytes, FIN, RST and connects on their way; order stays */
     unsigned vanish_ms;         /* until a vanished far end is noticed; 0: 75 000 */
@@ -42,7 +43,7 @@ struct sim_counts {
     uint64_t short_sends, waiting_sends, late_sends, short_recvs;
     uint64_t enobufs_dry, enobufs_fault, lost_more, emfile;
     uint64_t cancelled, cancel_first, cancel_data, late_cqes;
-    uint64_t bells, bells_merged, wakes;
+    uint64_t bells, bells_merged, bells_spared, wakes, lent;
     uint64_t fins, resets;
 };
 
@@ -51,6 +52,7 @@ struct sim_net;
 struct sim_net *sim_net_new(uint64_t seed, struct sim_opts o);
 /* Frees everything, whatever its state; rings must be free already. */
 void sim_net_free(struct sim_net *net);
+void sim_lend_pct(struct sim_net *net, unsigned pct); /* from now on */
 
 /* true: somebody may have something to do at sim_net_now_ms, which may be later than before. Give
  * every ring's owner one turn and every script a look. false: nothing will ever happen again. */

@@ -323,3 +323,26 @@ Test(sim_circuit, a_pong_passes_what_is_not_sealed_yet, .timeout = 60)
         ended(s);
     }
 }
+
+/* More mail than one shard does for another in a turn: the owner is woken for what is left. */
+Test(sim_circuit, twenty_small_flows_at_once_reach_a_shard_that_sleeps, .timeout = 60)
+{
+    enum { FLOWS = LEND_MAIL_MAX + 4 };
+    struct config cfg;
+
+    sim_config(&cfg, NULL);
+    cfg.circuits_per_peer_max = FLOWS;
+    struct sim *s = calm(&cfg);
+    struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, LENT);
+    struct sim_stream *st[FLOWS];
+
+    reserved(to);
+    for (int i = 0; i < FLOWS; i++)
+        cr_assert(eq(int, connect_status(from, TARGET, &st[i]), HOP_OK));
+    sim_run_ms(s, 1000); /* everybody sleeps */
+    for (int i = 0; i < FLOWS; i++)
+        sim_flow_start(st[i], 100, 100, false);
+    SIM_UNTIL(s, sim_flows_settled(s), 100);
+    cr_assert(lt(u64, 0, sim_net_counts(s->net)->lent));
+    ended(s);
+}

@@ -88,6 +88,27 @@ Test(sim_deadline, the_duration_limit_ends_a_busy_circuit_on_time, .timeout = 60
     }
 }
 
+/* The limit's timer may be armed by another shard's thread, while the source's own sleeps until
+ * some later deadline. */
+Test(sim_deadline, the_duration_limit_ends_an_idle_circuit_on_time, .timeout = 60)
+{
+    for (int cross = 0; cross < CROSS; cross++) {
+        struct config cfg;
+
+        sim_config(&cfg, NULL);
+        cfg.circuit_limit = (struct hop_limit){ true, 2, 0 };
+        struct sim *s = calm(&cfg);
+        struct pair p = join(s, cross);
+        uint64_t ends_ms = p.source->status_ms + 2000;
+
+        p.source->excused = p.target->excused = true;
+        SIM_UNTIL(s, !p.source->live && !p.target->live, 2000 + 2 * TOLERANCE_MS);
+        cr_assert(le(u64, ends_ms, p.source->ended_ms));
+        cr_assert(le(u64, p.source->ended_ms, ends_ms + TOLERANCE_MS));
+        ended(s);
+    }
+}
+
 Test(sim_deadline, a_handshake_that_stands_still_is_closed_on_time, .timeout = 60)
 {
     for (int stage = 0; stage < 2; stage++) {

@@ -46,7 +46,7 @@ struct echo {
 
 static void echo_init(struct echo *e, struct sim_net *net, unsigned closes_pct)
 {
-    struct ring_opts o = { 16, 256, BUFS, 512, false };
+    struct ring_opts o = { 16, 256, BUFS, 512, false, NULL };
     const char *what;
     int err;
 

@@ -49,7 +49,7 @@ static void expect_silence(struct hand *h)
 
 static struct hand hand_of(uint64_t seed, struct sim_opts o)
 {
-    static const struct ring_opts ro = { 16, 64, 4, 100, false };
+    static const struct ring_opts ro = { 16, 64, 4, 100, false, NULL };
     struct hand h = { .net = sim_net_new(seed, o) };
     const char *what;
     struct ring_cqe cqe;
@@ -216,7 +216,7 @@ Test(sim_rules, time_jumps_to_deadlines_and_alarms, .timeout = 10)
 Test(sim_rules, a_connection_goes_to_the_listener_it_is_placed_on, .timeout = 10)
 {
     struct sim_net *net = sim_net_new(3, (struct sim_opts){ 0 });
-    struct ring_opts o = { 16, 64, 0, 0, false };
+    struct ring_opts o = { .sq_entries = 16, .cq_entries = 64 };
     struct ring *r[2];
     const char *what;
     int err, fd[2];

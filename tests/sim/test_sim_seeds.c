@@ -25,6 +25,7 @@ static struct sim_opts faults_of(uint64_t seed)
         .late_cqe_pct = (unsigned)(seed * 13 % 40),
         .cqe_delay_ms_max = 1 + (unsigned)(seed % 4),
         .bell_delay_ms_max = (unsigned)(seed % 5),
+        .lend_pct = (unsigned)(seed % 3 * 50),
         .net_delay_ms_max = (unsigned)(seed % 7 * 5),
         .vanish_ms = 3000,
         .socket_bytes = socket_bytes[seed % ARRAY_LEN(socket_bytes)],
@@ -116,6 +117,8 @@ static bool many(void (*setup)(uint64_t seed, struct plan *p), struct happened *
     HAPPENED(f->late_cqes);
     HAPPENED(f->bells);
     HAPPENED(f->bells_merged);
+    HAPPENED(f->bells_spared);
+    HAPPENED(f->lent);
     HAPPENED(f->wakes);
     HAPPENED(f->fins);
     HAPPENED(f->resets);

@@ -14,7 +14,7 @@
 enum { OP_ACCEPT = 1, OP_RECV, OP_SEND, OP_CANCEL, OP_BELL, OP_READ, OP_WRITE, OP_POLL };
 enum { NS_PER_MS = 1000000, WAIT_MS_MAX = 5000 };
 
-static const struct ring_opts small = { 64, 256, 16, 1024, false };
+static const struct ring_opts small = { 64, 256, 16, 1024, false, NULL };
 #define LOOPBACK4                                                                                  \
     {                                                                                              \
         .ip = { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 }                                   \

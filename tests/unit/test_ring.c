@@ -243,7 +243,7 @@ Test(ring, cancel_reports_itself_and_every_victim, .timeout = 20)
 Test(ring, more_requests_than_the_queue_holds_are_submitted_on_the_way, .timeout = 20)
 {
     enum { SENDS = 100 };
-    struct ring_opts o = { 8, 256, 16, 1024, false };
+    struct ring_opts o = { 8, 256, 16, 1024, false, NULL };
     struct ring *r = ring_of(&o);
     struct pair p = pair_of(r);
 

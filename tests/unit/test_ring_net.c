@@ -171,7 +171,7 @@ Test(ring_net, a_send_to_a_reset_peer_is_an_error_and_no_signal, .timeout = 20)
 Test(ring_net, a_thousand_connections_each_get_their_own_answer, .timeout = 60)
 {
     enum { CONNS = 1000 };
-    struct ring_opts o = { 256, 4096, 64, 1024, false };
+    struct ring_opts o = { 256, 4096, 64, 1024, false, NULL };
     struct ring *r = ring_of(&o);
     static int client[CONNS], server[CONNS];
     static uint8_t text[CONNS][4];
