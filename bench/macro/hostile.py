@@ -236,9 +236,11 @@ def text_of(res):
               f"{r['mib_per_s_beside']:.0f}"] for r in g["floods"]]))
     if g.get("burn"):
         parts.append("## What one hostile connection burns\n\n" + report.table(
-            ["kind", "asked ops/s", "ops/s", "connections/s", "share of a core", "µs per op"],
+            ["kind", "asked ops/s", "ops/s", "connections/s", "share of a core", "µs per op",
+             "ms per connection"],
             [[r["kind"], r["ops_asked"] or "all it can", f"{r['ops_per_s']:.0f}",
-              f"{r['opened_per_s']:.1f}", f"{r['share']:.3f}", f"{r['us_per_op']:.2f}"]
+              f"{r['opened_per_s']:.1f}", f"{r['share']:.3f}", f"{r['us_per_op']:.2f}",
+              f"{1000 * r['share'] / r['opened_per_s']:.2f}" if r["opened_per_s"] > 5 else "–"]
              for r in g["burn"]]))
     return "\n\n".join(parts)
 

@@ -232,6 +232,7 @@ KINDS = {
 SECONDS = 2
 
 
+@pytest.mark.tsan
 @pytest.mark.parametrize('kind', KINDS)
 def test_flood(start, load, kind):
     relay = start(*LIMITS)
