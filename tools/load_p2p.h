@@ -67,7 +67,7 @@ struct lp_opts {
     unsigned interval_us;
     unsigned peers, churn, dials; /* soak: seats; leaves and dials per second */
     double duration_s, warm_s, settle_s;
-    bool json, both, quiet, spin;
+    bool json, both, quiet, spin, even;
     uint64_t seed, rate; /* rate: bytes per second over all circuits; 0: as fast as it goes */
     int server_pid;
     const char *admin;    /* admin socket */

@@ -17,6 +17,8 @@ static struct {
     uint32_t all_n;
     struct lp_circuit *over;
     uint64_t budget, refilled_ns; /* --rate */
+    uint64_t due_ns;              /* --even: the next body */
+    uint32_t turn;                /* whose it is */
 } g;
 
 void lp_flow_init(void)
@@ -60,12 +62,39 @@ struct bytes lp_circuit_payload(const struct lp_circuit *k, bool back, size_t n)
 
 /* ---- sending ------------------------------------------------------------------------------ */
 
+/* One body of the next circuit that has credit, when it is time for one. */
+static void rate_even(uint64_t now_ns)
+{
+    if (now_ns < g.due_ns)
+        return;
+    for (uint32_t i = 0; i < g.all_n; i++) {
+        struct lp_circuit *k = &g.all[g.turn++ % g.all_n];
+        size_t body = lp_opt.framing->body[k->turn[0] % lp_opt.framing->n];
+
+        if (!k->src || k->src->kind != LP_SOURCE)
+            continue;
+        g.budget = body;
+        lp_circuit_pump(k->src);
+        if (g.budget == body)
+            continue;
+        g.budget = 0;
+        g.due_ns += (uint64_t)((double)body * 1e9 / (double)lp_opt.rate);
+        break;
+    }
+    if (g.due_ns + 1000000 < now_ns) /* the machine took us away: no burst to make up for it */
+        g.due_ns = now_ns;
+}
+
 void lp_rate_refill(uint64_t now_ns)
 {
     uint64_t most;
 
     if (!lp_opt.rate)
         return;
+    if (lp_opt.even) {
+        rate_even(now_ns);
+        return;
+    }
     if (lp_counters[LP_CT_RATE])
         lp_opt.rate = lp_counters[LP_CT_RATE];
     most = lp_opt.rate / 100; /* 10 ms of it */

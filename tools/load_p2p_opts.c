@@ -63,6 +63,7 @@ enum {
     KEY_SLEEP,
     KEY_SEED,
     KEY_RATE,
+    KEY_EVEN,
     KEY_PID,
     KEY_ADMIN,
     KEY_ATTACK,
@@ -91,6 +92,7 @@ static const struct argp_option options[] = {
     { "framing", KEY_FRAMING, "16k|1k|rust|go", 0, "bodies of the Data frames (16k)", 0 },
     { "both", KEY_BOTH, NULL, 0, "bulk: data in both directions", 0 },
     { "rate", KEY_RATE, "BYTES", 0, "bulk: so many bytes per second over all circuits", 0 },
+    { "even", KEY_EVEN, NULL, 0, "with --rate: body by body at even distances, spinning", 0 },
     { "interval-us", KEY_INTERVAL, "US", 0, "message: per circuit (200)", 0 },
     { "sleep", KEY_SLEEP, NULL, 0, "message: sleep between messages instead of spinning", 0 },
     { "slots", KEY_SLOTS, "N", 0, "setup, churn, handshake, attack: so many at once (32)", 0 },
@@ -253,6 +255,9 @@ static error_t parse_load(int key, char *arg, struct argp_state *st)
         break;
     case KEY_INTERVAL:
         lp_opt.interval_us = (unsigned)number(st, "interval-us", arg, 1, 10000000);
+        break;
+    case KEY_EVEN:
+        lp_opt.even = true;
         break;
     case KEY_RATE:
         lp_opt.rate = number(st, "rate", arg, 1000000, UINT64_C(100000000000));

@@ -218,7 +218,7 @@ static void pace_run(struct pace *p, uint64_t now)
 
 static void flow_until(uint64_t end_ns, struct pace *busy, struct pace *idle)
 {
-    bool spin = lp_opt.spin && busy->n;
+    bool spin = (lp_opt.spin && busy->n) || (lp_opt.even && lp_opt.rate);
 
     for (;;) {
         uint64_t now = lp_now_ns(), until = end_ns;
