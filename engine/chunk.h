@@ -49,6 +49,16 @@ void chunk_drain(struct chunk_pool *p); /* owner: take the return list in */
 size_t chunk_bytes_used(const struct chunk_pool *p);
 size_t chunk_bytes_max(const struct chunk_pool *p);
 
+/* Is more than so many sixteenths of either size leased out? A pool whose large chunks have gone
+ * seals no record, however many small ones are left. */
+static inline bool chunk_past(const struct chunk_pool *p, unsigned sixteenths)
+{
+    for (int size = 0; size < CHUNK_SIZES; size++)
+        if ((uint64_t)p->used[size] * 16 > (uint64_t)p->max[size] * sixteenths)
+            return true;
+    return false;
+}
+
 static inline size_t chunk_room(const struct chunk *c)
 {
     return c->cap - c->off - c->len;

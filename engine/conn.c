@@ -302,6 +302,7 @@ void conn_close(struct conn *c, const char *why)
     wheel_cancel(&s->wheel, &c->timer);
     if (c->hs)
         handshake_free(c);
+    conn_half_forget(c);
     chunkq_clear(&c->in, &s->chunks);
     chunkq_clear(&c->ctl, &s->chunks);
     if (!c->send_armed)
@@ -353,16 +354,22 @@ static void conn_free(struct conn *c)
     slab_free(&s->conns, c);
 }
 
+void conn_relieve_one(struct shard *s)
+{
+    struct conn *c = CONTAINER_OF(s->halves.first, struct conn, half_link);
+
+    STAT_INC(&s->stats, slow_closed);
+    conn_close(c, "half a record while memory is short");
+}
+
 void conn_relieve(struct shard *s)
 {
-    for (int i = 0; i < RELIEF_SLOTS && s->conns.fresh; i++) {
-        struct conn *c = slab_at(&s->conns, s->relief_cursor++ % s->conns.fresh);
+    for (int i = 0; i < RELIEF_MAX && s->halves.first; i++) {
+        struct conn *c = CONTAINER_OF(s->halves.first, struct conn, half_link);
 
-        if (!(c->head.gen & 1) || !conn_alive(c) || !c->in.bytes || c->state < CONN_MSS_MUXER ||
-            s->now_ms < c->half_ms + HALF_RECORD_MS)
-            continue;
-        STAT_INC(&s->stats, slow_closed);
-        conn_close(c, "half a record while memory is short");
+        if (s->now_ms < c->half_ms + HALF_RECORD_MS)
+            return;
+        conn_relieve_one(s);
     }
 }
 

@@ -66,7 +66,7 @@ struct conn {
     bool dirty, dry; /* which of the shard's lists holds `turn_link`, `dry_link` */
     bool counted_conn, counted_ip, counted_peer; /* which quotas were taken */
     bool shut_sent;                              /* SHUT_WR done in CONN_FLUSH */
-    bool across; /* its last data went to another shard, so the next probably will */
+    bool across;        /* its last data went to another shard, so the next probably will */
     bool close_refused; /* presets.md, dusk: close a second after a refused RESERVE */
     bool push_sent;
     uint8_t ping_streams, ident_streams, push_streams;
@@ -75,7 +75,9 @@ struct conn {
     struct link turn_link, dry_link, shake_link;
     struct timer timer;
     uint64_t born_ms, active_ms;
-    uint64_t half_ms; /* since when half a record waits in `in` */
+    uint64_t half_ms;      /* since when half a record waits in `in` */
+    struct link half_link; /* in the shard's list of such connections, oldest first */
+    uint32_t half_bytes;   /* of it; 0: not in that list */
     uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
@@ -104,8 +106,9 @@ void conn_close(struct conn *c, const char *why); /* at once; the object may out
 void conn_give_up(struct conn *c, const char *why);
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
 void conn_farewell(struct conn *c, uint32_t code, const char *why);
-/* While memory is short: some of those that hoard half a record are closed. */
+/* While memory is short: those that have held half a record for too long are closed. */
 void conn_relieve(struct shard *s);
+void conn_relieve_one(struct shard *s); /* the one that has held it longest */
 /* End of turn: frees the closed ones of which nothing is in flight. */
 void conn_reap(struct shard *s);
 void conn_on_timer(struct conn *c);
@@ -122,7 +125,8 @@ static inline bool conn_alive(const struct conn *c)
 
 /* conn_rx.c: bytes off the socket, decrypted and handed up. */
 void conn_ingest(struct conn *c, struct bytes in);
-void conn_shake(struct shard *s); /* start of a turn: handshakes that waited for its budget */
+void conn_half_forget(struct conn *c); /* its half record is whole, or dropped */
+void conn_shake(struct shard *s);      /* start of a turn: handshakes that waited for its budget */
 
 /* conn.c: PROXY header, then secure_feed. */
 bool conn_pre_feed(struct conn *c, struct cur *in);

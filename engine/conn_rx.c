@@ -115,6 +115,45 @@ static enum record record_next(struct conn *c, struct bytes *in, uint8_t **plain
     return RECORD_OPENED;
 }
 
+void conn_half_forget(struct conn *c)
+{
+    struct shard *s = c->shard;
+
+    if (!c->half_bytes)
+        return;
+    list_remove(&s->halves, &c->half_link);
+    s->half_bytes -= c->half_bytes;
+    c->half_bytes = 0;
+}
+
+/* The rest of what came: a record that is not whole yet. For it the pool's reserve may be used too,
+ * or who sends honestly would be closed for what others hoard; instead those go who have waited
+ * longest. */
+static void half_keep(struct conn *c, struct bytes in)
+{
+    struct shard *s = c->shard;
+
+    if (!c->in.bytes)
+        conn_half_forget(c);
+    if (!in.n)
+        return;
+    if (!chunkq_append(&c->in, &s->chunks, in)) {
+        STAT_INC(&s->stats, chunks_dry);
+        conn_close(c, "no buffer for half a record");
+        return;
+    }
+    if (!c->half_bytes) {
+        list_append(&s->halves, &c->half_link);
+        c->half_ms = s->now_ms;
+    }
+    s->half_bytes += c->in.bytes - c->half_bytes;
+    c->half_bytes = (uint32_t)c->in.bytes;
+    for (int i = 0; i < RELIEF_MAX && shard_pool_high(s) && s->halves.first != &c->half_link &&
+                    s->half_bytes > chunk_bytes_max(&s->chunks) / HALF_RECORD_PART;
+         i++)
+        conn_relieve_one(s);
+}
+
 static void ingest_records(struct conn *c, struct bytes in)
 {
     struct shard *s = c->shard;
@@ -128,12 +167,7 @@ static void ingest_records(struct conn *c, struct bytes in)
             conn_close(c, "record does not open");
             return;
         case RECORD_NONE:
-            if (in.n && !c->in.bytes)
-                c->half_ms = s->now_ms;
-            if (in.n && (shard_pool_full(s) || !chunkq_append(&c->in, &s->chunks, in))) {
-                STAT_INC(&s->stats, chunks_dry);
-                conn_close(c, "no buffer for half a record");
-            }
+            half_keep(c, in);
             return;
         case RECORD_OPENED:
             if (!plain_feed(c, plain, plain_n))

@@ -102,7 +102,7 @@ static void fwd_local(struct circuit *c, unsigned to, struct bytes data)
 
     while (data.n && !leg->done) {
         if (!in_scratch(s, data.p) || !leg_direct(leg)) {
-            if (shard_pool_full(s) || !chunkq_append(&leg->q, &s->chunks, data)) {
+            if (!chunkq_append(&leg->q, &s->chunks, data)) {
                 circuit_abort(c, 1 - to, END_NOMEM);
                 return;
             }
@@ -161,10 +161,8 @@ static size_t stage_room(const struct chunk *k)
 static struct chunk *stage_new(struct shard *s, size_t n)
 {
     bool small = n <= CHUNK_SMALL_BYTES - sizeof(struct chunk) - YAMUX_HEADER;
-    struct chunk *k = NULL;
+    struct chunk *k = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
 
-    if (!shard_pool_full(s))
-        k = chunk_new(&s->chunks, small ? CHUNK_SMALL : CHUNK_LARGE);
     if (k)
         k->off = YAMUX_HEADER;
     return k;
@@ -313,6 +311,16 @@ void fwd_limit_reached(struct circuit *c, unsigned side)
     circuit_post(c, 1 - side, CE_LIMIT);
 }
 
+/* The pool is full, and a good part of a window lies here: it is this circuit that goes, and not
+ * one that merely passes a few bytes on at the wrong moment. */
+static bool hoards(const struct circuit *c, unsigned side)
+{
+    return shard_pool_full(c->shard[side]) &&
+           c->leg[side].taken -
+                   atomic_load_explicit(&c->leg[1 - side].drained, memory_order_relaxed) >
+               CREDIT_NEWS;
+}
+
 void fwd_data(struct circuit *c, unsigned side, struct bytes data)
 {
     struct leg *leg = &c->leg[side];
@@ -326,8 +334,12 @@ void fwd_data(struct circuit *c, unsigned side, struct bytes data)
     over = n < data.n;
     data.n = n;
     leg->taken += n;
+    if (hoards(c, side)) {
+        circuit_abort(c, side, END_NOMEM);
+        return;
+    }
     if (side == 0 && c->state == CIRCUIT_OPENING) {
-        if (over || shard_pool_full(s) || !chunkq_append(&c->early, &s->chunks, data))
+        if (over || !chunkq_append(&c->early, &s->chunks, data))
             circuit_abort(c, 0, over ? END_LIMIT_BYTES : END_NOMEM);
         return;
     }

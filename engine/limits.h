@@ -35,7 +35,7 @@ enum {
     RECORD_PLAIN_MAX = RECORD_BODY + YAMUX_HEADER,
     RECORD_SEALED_MAX = NOISE_FRAME_HEAD + RECORD_PLAIN_MAX + AEAD_TAG,
     RECORD_PARTS = 64,
-    TRAVEL_MIN = 4096, /* a record for another shard: opened into the chunk that goes there */
+    TRAVEL_MIN = 4096,  /* a record for another shard: opened into the chunk that goes there */
     SCRATCH_SLACK = 64, /* room for a header before a body that starts a record; keeps alignment */
     /* A run may end with the longest record, and the next one is opened behind it. */
     SCRATCH_BYTES = SCRATCH_SLACK + NOISE_PLAIN_MAX + RECORD_PLAIN_MAX + AEAD_TAG + 64,
@@ -49,10 +49,18 @@ enum {
     TX_HIGH = 131072,
     CTL_MAX = 65536,
 
-    /* While the pool is above its high mark half a record may wait this long; slots looked at per
-     * turn. 64 KiB each would hold the pool for as long as a connection lives. */
+    /* Sixteenths of the pool's chunks of either size: above the first windows stay shut and nothing
+     * new is begun, above the second no payload is kept. */
+    POOL_HIGH = 12,
+    POOL_FULL = 15,
+
+    /* While the pool is above its high mark half a record may wait this long, and all of them may
+     * fill this part of it; at most so many are closed in a turn. Honest ones are whole within
+     * moments, so whoever has waited longest hoards: 64 KiB each would hold the pool for as long
+     * as a connection lives, and others would lose their circuits for want of a chunk. */
     HALF_RECORD_MS = 10000,
-    RELIEF_SLOTS = 256,
+    HALF_RECORD_PART = 4,
+    RELIEF_MAX = 256,
 
     /* Streams. */
     STREAM_INPUT_MAX = 4096 + 16, /* an incomplete hop message or mss frame */

@@ -27,8 +27,6 @@ static int shard_memory(struct shard *s)
         (err = chunk_pool_init(&s->chunks, (uint32_t)(pool / 4 / CHUNK_SMALL_BYTES),
                                (uint32_t)(pool / 4 * 3 / CHUNK_LARGE_BYTES))))
         return err;
-    s->chunk_high = chunk_bytes_max(&s->chunks) / 4 * 3;
-    s->chunk_full = chunk_bytes_max(&s->chunks) / 16 * 15;
     s->table.bucket = mem_reserve(buckets, sizeof(*s->table.bucket), &err);
     s->table.mask = buckets - 1;
     rng_bytes(s->table.key, sizeof(s->table.key)); /* stream ids are the peer's to choose */
@@ -531,6 +529,8 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->dry.count == 0);
     ASSERT(s->staged.count == 0);
     ASSERT(s->shaking.count == 0);
+    ASSERT(s->halves.count == 0);
+    ASSERT(s->half_bytes == 0);
     ASSERT(!s->run.sink);
     for (int i = 0; i < CHUNK_SIZES; i++)
         ASSERT(s->chunks.used[i] == 0);

@@ -73,10 +73,9 @@ struct shard {
     uint64_t bells; /* bitmap of shards to wake at the end of the turn */
     bool bell_control;
     bool draining, stopping;
-    bool empty;        /* stopping, and nothing is left: counted in the daemon's shards_empty */
-    size_t chunk_high; /* above it windows stay shut (libp2p.md §20.3) */
-    size_t chunk_full; /* above it no payload is kept: the rest is for records on their way out */
-    uint32_t relief_cursor;
+    bool empty;         /* stopping, and nothing is left: counted in the daemon's shards_empty */
+    struct list halves; /* connections with half a record, oldest first */
+    size_t half_bytes;  /* all of those */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);
@@ -90,13 +89,15 @@ MUST_USE int shard_turn(struct shard *s, bool wait);
 /* Posts to another thread's mailbox and remembers its doorbell. */
 void shard_bell(struct shard *from, struct shard *to);
 void shard_bell_control(struct shard *from);
+/* Above it windows stay shut (libp2p.md §20.3). */
 static inline bool shard_pool_high(const struct shard *s)
 {
-    return chunk_bytes_used(&s->chunks) > s->chunk_high;
+    return chunk_past(&s->chunks, POOL_HIGH);
 }
+/* Above it no payload is kept: the rest is for records on their way out. */
 static inline bool shard_pool_full(const struct shard *s)
 {
-    return chunk_bytes_used(&s->chunks) > s->chunk_full;
+    return chunk_past(&s->chunks, POOL_FULL);
 }
 /* After a run every count must be back: asserts it. For tests and orderly stops. */
 void shard_assert_empty(const struct shard *s);
