@@ -92,7 +92,8 @@ enum {
     RESERVE_BURST = 64,
     RESERVE_MS = 1000,
 
-    ACCEPT_RETRY_MS = 100,   /* after EMFILE and its kin (io_uring.md §6) */
+    ACCEPT_RETRY_MS = 100, /* after EMFILE and its kin (io_uring.md §6) */
+    ACCEPT_SAY_MS = 60000,
     REFUSED_CLOSE_MS = 1000, /* presets.md, dusk: a refused client's connection is closed */
 
     /* Credit: reopen the source's window in steps of half of it, tell another shard at a quarter.

@@ -110,6 +110,17 @@ static void listener_close(struct shard *s, struct listener *l)
     l->fd = -1;
 }
 
+/* Once a minute at most: it is tried ten times a second. */
+static void accept_say(struct shard *s, struct listener *l, int err)
+{
+    if (l->said_ms && s->now_ms < l->said_ms + ACCEPT_SAY_MS)
+        return;
+    l->said_ms = s->now_ms;
+    log_text(s->log, LOG_WARN, "shard %u cannot accept connections, and goes on trying: %s%s",
+             s->id, strerror(err),
+             err == EMFILE ? ": raise LimitNOFILE (systemd) or ulimit -n" : "");
+}
+
 static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
 {
     struct listener *l = &s->listener[ud_idx(cqe->ud)];
@@ -127,6 +138,7 @@ static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
         conn_accept(s, cqe->res);
     } else if (cqe->res != -ECANCELED) {
         STAT_INC(&s->stats, accept_errors);
+        accept_say(s, l, -cqe->res);
     }
     if (l->armed)
         return;

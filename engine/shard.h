@@ -25,6 +25,7 @@ struct listener {
     int fd;
     bool armed, closing;
     struct timer timer; /* re-arm after descriptor exhaustion */
+    uint64_t said_ms;   /* when that was last logged; 0: never */
 };
 
 struct send_args {
