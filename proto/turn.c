@@ -1,0 +1,445 @@
+/* The tables: who is where until when. */
+#include "proto/turn.h"
+
+#include "proto/crypto.h"
+#include "proto/turn_int.h"
+
+#define NOT_IN_HEAP UINT32_MAX
+
+static uint32_t buckets_of(uint32_t max)
+{
+    uint32_t n = 1;
+
+    while (n < max && n < UINT32_C(1) << 31)
+        n <<= 1;
+    return n;
+}
+
+/* The same sum twice: first without memory to learn its size, then to deal it out. */
+static void *deal(uint8_t **memory, size_t *sum, size_t count, size_t each)
+{
+    size_t n = (count * each + 15) & ~(size_t)15;
+    uint8_t *at = *memory;
+
+    *sum += n;
+    if (at)
+        *memory = at + n;
+    return at;
+}
+
+struct tables {
+    struct turn_alloc *allocs;
+    struct turn_perm *perms;
+    struct turn_chan *chans;
+};
+
+static size_t deal_all(struct turn *t, const struct turn_limits *l, uint8_t *memory,
+                       struct tables *tables)
+{
+    size_t sum = 0;
+    uint32_t allocs = buckets_of(l->allocs_max), perms = buckets_of(l->perms_max);
+    uint32_t chans = buckets_of(l->chans_max);
+
+    tables->allocs = deal(&memory, &sum, l->allocs_max, sizeof(struct turn_alloc));
+    tables->perms = deal(&memory, &sum, l->perms_max, sizeof(struct turn_perm));
+    tables->chans = deal(&memory, &sum, l->chans_max, sizeof(struct turn_chan));
+    t->heap = deal(&memory, &sum, l->allocs_max, sizeof(void *));
+    t->alloc_bucket = deal(&memory, &sum, allocs, sizeof(void *));
+    t->perm_bucket = deal(&memory, &sum, perms, sizeof(void *));
+    t->number_bucket = deal(&memory, &sum, chans, sizeof(void *));
+    t->peer_bucket = deal(&memory, &sum, chans, sizeof(void *));
+    t->alloc_mask = allocs - 1;
+    t->perm_mask = perms - 1;
+    t->chan_mask = chans - 1;
+    return sum;
+}
+
+size_t turn_memory_bytes(const struct turn_limits *l)
+{
+    struct turn t;
+    struct tables tables;
+
+    return deal_all(&t, l, NULL, &tables);
+}
+
+void turn_init(struct turn *t, const struct turn_config *config, void *memory,
+               const uint8_t key[16])
+{
+    const struct turn_limits *l = &config->limits;
+    struct tables tables;
+
+    ASSERT(l->lifetime_max_ms >= TURN_LIFETIME_MS);
+    ASSERT(l->alloc_perms_max > 0 && l->alloc_chans_max > 0);
+    ASSERT(config->realm.name.n <= TURN_REALM_MAX);
+    ASSERT(config->peer_ok);
+    memset(t, 0, sizeof(*t));
+    t->config = *config;
+    memcpy(t->key, key, sizeof(t->key));
+    deal_all(t, l, memory, &tables);
+    for (uint32_t i = 0; i < l->allocs_max; i++)
+        list_append(&t->free_allocs, &tables.allocs[i].link);
+    for (uint32_t i = 0; i < l->perms_max; i++)
+        list_append(&t->free_perms, &tables.perms[i].by_expiry);
+    for (uint32_t i = 0; i < l->chans_max; i++)
+        list_append(&t->free_chans, &tables.chans[i].by_expiry);
+}
+
+enum turn_family turn_family_of(const struct netaddr *a)
+{
+    return netaddr_is4(a) ? TURN_V4 : TURN_V6;
+}
+
+/* ---- hashes -------------------------------------------------------------------------------- */
+
+static bool same_addr(const struct netaddr *a, const struct netaddr *b)
+{
+    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
+{
+    return a->transport == b->transport && same_addr(&a->client, &b->client) &&
+           same_addr(&a->server, &b->server);
+}
+
+/* Clients choose their addresses, and peers': the hash is keyed. */
+static uint32_t hash_of(const struct turn *t, const void *owner, const struct netaddr *a,
+                        const struct netaddr *b, uint32_t number)
+{
+    uint8_t text[sizeof(uintptr_t) + 18 + 18 + 4] = { 0 };
+    uintptr_t p = (uintptr_t)owner;
+    struct wcur w = wcur_of(text, sizeof(text));
+
+    wcur_put(&w, bytes_of(&p, sizeof(p)));
+    wcur_u32(&w, number);
+    if (a) {
+        wcur_put(&w, bytes_of(a->ip, sizeof(a->ip)));
+        wcur_u16(&w, a->port);
+    }
+    if (b) {
+        wcur_put(&w, bytes_of(b->ip, sizeof(b->ip)));
+        wcur_u16(&w, b->port);
+    }
+    ASSERT(!w.bad);
+    return (uint32_t)crypto_siphash(t->key, bytes_of(text, w.wrote));
+}
+
+static struct turn_alloc **alloc_head(struct turn *t, const struct turn_tuple *k)
+{
+    return &t->alloc_bucket[hash_of(t, NULL, &k->client, &k->server, k->transport) & t->alloc_mask];
+}
+
+static struct turn_perm **perm_head(struct turn *t, const struct turn_alloc *a,
+                                    const uint8_t ip[16])
+{
+    struct netaddr key = { .port = 0 };
+
+    memcpy(key.ip, ip, sizeof(key.ip));
+    return &t->perm_bucket[hash_of(t, a, &key, NULL, 0) & t->perm_mask];
+}
+
+static struct turn_chan **number_head(struct turn *t, const struct turn_alloc *a, uint16_t number)
+{
+    return &t->number_bucket[hash_of(t, a, NULL, NULL, number) & t->chan_mask];
+}
+
+static struct turn_chan **peer_head(struct turn *t, const struct turn_alloc *a,
+                                    const struct netaddr *peer)
+{
+    return &t->peer_bucket[hash_of(t, a, peer, NULL, 0) & t->chan_mask];
+}
+
+/* ---- the heap of halves -------------------------------------------------------------------- */
+
+static uint64_t due_ms(const struct turn_alloc *a)
+{
+    uint64_t due = UINT64_MAX;
+
+    for (int f = 0; f < TURN_FAMILIES; f++)
+        if (a->half[f].live)
+            due = min_u64(due, a->half[f].expires_ms);
+    return due;
+}
+
+static void heap_place(struct turn *t, uint32_t at, struct turn_alloc *a)
+{
+    t->heap[at] = a;
+    a->heap_at = at;
+}
+
+static void heap_up(struct turn *t, uint32_t at, struct turn_alloc *a)
+{
+    while (at && due_ms(t->heap[(at - 1) / 2]) > due_ms(a)) {
+        heap_place(t, at, t->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_place(t, at, a);
+}
+
+static void heap_down(struct turn *t, uint32_t at, struct turn_alloc *a)
+{
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+
+        if (child + 1 < t->heap_count && due_ms(t->heap[child + 1]) < due_ms(t->heap[child]))
+            child++;
+        if (child >= t->heap_count || due_ms(t->heap[child]) >= due_ms(a))
+            break;
+        heap_place(t, at, t->heap[child]);
+        at = child;
+    }
+    heap_up(t, at, a);
+}
+
+static void heap_remove(struct turn *t, struct turn_alloc *a)
+{
+    uint32_t at = a->heap_at;
+
+    if (at == NOT_IN_HEAP)
+        return;
+    struct turn_alloc *last = t->heap[--t->heap_count];
+
+    a->heap_at = NOT_IN_HEAP;
+    if (last != a)
+        heap_down(t, at, last);
+}
+
+void turn_heap_set(struct turn *t, struct turn_alloc *a)
+{
+    heap_remove(t, a);
+    if (due_ms(a) != UINT64_MAX)
+        heap_up(t, t->heap_count++, a);
+}
+
+uint64_t turn_deadline_ms(const struct turn *t)
+{
+    uint64_t due = t->heap_count ? due_ms(t->heap[0]) : UINT64_MAX;
+    const struct link *p = t->perms_by_expiry.first, *c = t->chans_by_expiry.first;
+
+    if (p)
+        due = min_u64(due, CONTAINER_OF(p, struct turn_perm, by_expiry)->expires_ms);
+    if (c)
+        due = min_u64(due, CONTAINER_OF(c, struct turn_chan, by_expiry)->expires_ms);
+    return due;
+}
+
+/* ---- permissions and channels -------------------------------------------------------------- */
+
+/* Ours: a pointer in a chain that is not there is a broken table. */
+#define UNCHAIN(head, entry, next)                                                                 \
+    do {                                                                                           \
+        while (*(head) != (entry)) {                                                               \
+            ASSERT(*(head));                                                                       \
+            (head) = &(*(head))->next;                                                             \
+        }                                                                                          \
+        *(head) = (entry)->next;                                                                   \
+    } while (0)
+
+static void perm_free(struct turn *t, struct turn_perm *p)
+{
+    struct turn_perm **head = perm_head(t, p->alloc, p->ip);
+
+    UNCHAIN(head, p, next_in_bucket);
+    list_remove(&p->alloc->perms, &p->of_alloc);
+    list_remove(&t->perms_by_expiry, &p->by_expiry);
+    list_append(&t->free_perms, &p->by_expiry);
+    t->perms--;
+}
+
+static void chan_free(struct turn *t, struct turn_chan *c)
+{
+    struct turn_chan **by_number = number_head(t, c->alloc, c->number);
+    struct turn_chan **by_peer = peer_head(t, c->alloc, &c->peer);
+
+    UNCHAIN(by_number, c, next_by_number);
+    UNCHAIN(by_peer, c, next_by_peer);
+    list_remove(&c->alloc->chans, &c->of_alloc);
+    list_remove(&t->chans_by_expiry, &c->by_expiry);
+    list_append(&t->free_chans, &c->by_expiry);
+    t->chans--;
+}
+
+/* All live equally long, so the order of refreshing is the order of expiry. */
+void turn_sweep(struct turn *t, uint64_t now_ms)
+{
+    while (t->perms_by_expiry.first) {
+        struct turn_perm *p = CONTAINER_OF(t->perms_by_expiry.first, struct turn_perm, by_expiry);
+
+        if (p->expires_ms > now_ms)
+            break;
+        perm_free(t, p);
+    }
+    while (t->chans_by_expiry.first) {
+        struct turn_chan *c = CONTAINER_OF(t->chans_by_expiry.first, struct turn_chan, by_expiry);
+
+        if (c->expires_ms > now_ms)
+            break;
+        chan_free(t, c);
+    }
+}
+
+struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                 const uint8_t ip[16])
+{
+    struct turn_perm *p = *perm_head(t, a, ip);
+
+    while (p && (p->alloc != a || memcmp(p->ip, ip, sizeof(p->ip)) != 0))
+        p = p->next_in_bucket;
+    return p && p->expires_ms > now_ms ? p : NULL;
+}
+
+bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t more)
+{
+    return more <= t->free_perms.count && a->perms.count + more <= t->config.limits.alloc_perms_max;
+}
+
+void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const uint8_t ip[16])
+{
+    struct turn_perm *p = turn_perm_find(t, now_ms, a, ip);
+
+    if (p) {
+        list_remove(&t->perms_by_expiry, &p->by_expiry);
+    } else {
+        struct turn_perm **head = perm_head(t, a, ip);
+        struct link *k = list_pop(&t->free_perms);
+
+        ASSERT(k);
+        p = CONTAINER_OF(k, struct turn_perm, by_expiry);
+        memcpy(p->ip, ip, sizeof(p->ip));
+        p->alloc = a;
+        p->next_in_bucket = *head;
+        *head = p;
+        list_append(&a->perms, &p->of_alloc);
+        t->perms++;
+    }
+    p->expires_ms = now_ms + TURN_PERMISSION_MS;
+    list_append(&t->perms_by_expiry, &p->by_expiry);
+}
+
+struct turn_chan *turn_chan_by_number(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                      uint16_t number)
+{
+    struct turn_chan *c = *number_head(t, a, number);
+
+    while (c && (c->alloc != a || c->number != number))
+        c = c->next_by_number;
+    return c && c->expires_ms > now_ms ? c : NULL;
+}
+
+struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                    const struct netaddr *peer)
+{
+    struct turn_chan *c = *peer_head(t, a, peer);
+
+    while (c && (c->alloc != a || !same_addr(&c->peer, peer)))
+        c = c->next_by_peer;
+    return c && c->expires_ms > now_ms ? c : NULL;
+}
+
+bool turn_chan_room(const struct turn *t, const struct turn_alloc *a)
+{
+    return t->free_chans.count > 0 && a->chans.count < t->config.limits.alloc_chans_max;
+}
+
+void turn_chan_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, uint16_t number,
+                   const struct netaddr *peer)
+{
+    struct turn_chan *c = turn_chan_by_number(t, now_ms, a, number);
+
+    if (c) {
+        list_remove(&t->chans_by_expiry, &c->by_expiry);
+    } else {
+        struct turn_chan **by_number = number_head(t, a, number), **by_peer = peer_head(t, a, peer);
+        struct link *k = list_pop(&t->free_chans);
+
+        ASSERT(k);
+        c = CONTAINER_OF(k, struct turn_chan, by_expiry);
+        c->alloc = a;
+        c->number = number;
+        c->peer = *peer;
+        c->next_by_number = *by_number;
+        *by_number = c;
+        c->next_by_peer = *by_peer;
+        *by_peer = c;
+        list_append(&a->chans, &c->of_alloc);
+        t->chans++;
+    }
+    c->expires_ms = now_ms + TURN_CHANNEL_MS;
+    list_append(&t->chans_by_expiry, &c->by_expiry);
+}
+
+/* ---- allocations --------------------------------------------------------------------------- */
+
+struct turn_alloc *turn_find(struct turn *t, const struct turn_tuple *tuple)
+{
+    struct turn_alloc *a = *alloc_head(t, tuple);
+
+    while (a && !same_tuple(&a->tuple, tuple))
+        a = a->next_in_bucket;
+    return a;
+}
+
+struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple)
+{
+    struct turn_alloc **head = alloc_head(t, tuple);
+    struct link *k = list_pop(&t->free_allocs);
+
+    if (!k)
+        return NULL;
+    struct turn_alloc *a = CONTAINER_OF(k, struct turn_alloc, link);
+    uint32_t generation = a->generation + 1;
+
+    *a = (struct turn_alloc){
+        .generation = generation, .tuple = *tuple, .heap_at = NOT_IN_HEAP, .next_in_bucket = *head
+    };
+    *head = a;
+    t->allocs++;
+    return a;
+}
+
+void turn_alloc_free(struct turn *t, struct turn_alloc *a)
+{
+    struct turn_alloc **head = alloc_head(t, &a->tuple);
+
+    while (a->perms.first)
+        perm_free(t, CONTAINER_OF(a->perms.first, struct turn_perm, of_alloc));
+    while (a->chans.first)
+        chan_free(t, CONTAINER_OF(a->chans.first, struct turn_chan, of_alloc));
+    heap_remove(t, a);
+    UNCHAIN(head, a, next_in_bucket);
+    crypto_wipe(&a->key, sizeof(a->key));
+    list_append(&t->free_allocs, &a->link);
+    t->allocs--;
+}
+
+void turn_delete(struct turn *t, struct turn_alloc *a)
+{
+    turn_alloc_free(t, a);
+}
+
+void turn_half_end(struct turn *t, struct turn_alloc *a, enum turn_family f, struct turn_out *out)
+{
+    ASSERT(a->half[f].live);
+    a->half[f].live = false;
+    out->act = TURN_RELEASE;
+    out->alloc = a;
+    out->released[f] = true;
+    turn_heap_set(t, a);
+    out->gone = !a->half[TURN_V4].live && !a->half[TURN_V6].live;
+}
+
+bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out)
+{
+    *out = turn_out_of(out->buf, out->cap);
+    turn_sweep(t, now_ms);
+    if (t->heap_count == 0 || due_ms(t->heap[0]) > now_ms)
+        return false;
+    struct turn_alloc *a = t->heap[0];
+
+    for (int f = 0; f < TURN_FAMILIES; f++)
+        if (a->half[f].live && a->half[f].expires_ms <= now_ms)
+            turn_half_end(t, a, (enum turn_family)f, out);
+    if (out->gone)
+        turn_alloc_free(t, a);
+    return true;
+}

@@ -1,0 +1,212 @@
+/* proto/turn.h: the server of TURN (RFC 8656) and of STUN Binding: allocations, permissions,
+ * channels, their lifetimes, and the answers. Told the time, given its tables at init; it knows no
+ * socket. What only a socket can do leaves as a decision in struct turn_out, at most one per call,
+ * and comes back by a call. Ownership: the machine keeps the memory given to turn_init. An
+ * allocation is named by pointer while it lives; what outlives a call to the kernel compares
+ * `generation`. Units:   monotonic ms, but for expiries inside usernames (Unix seconds). Errors:  a
+ * peer's message ends in an answer, or in silence with a cause to count. Left to the caller: relay
+ * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 5780's second
+ * address, RFC 6062 and RFC 8016; REQUESTED-TRANSPORT TCP is refused with 442 and MOBILITY-TICKET
+ * with 405. */
+#ifndef SLUICE_PROTO_TURN_H
+#define SLUICE_PROTO_TURN_H
+
+#include "proto/chandata.h"
+#include "proto/list.h"
+#include "proto/stun_auth.h"
+
+enum {
+    TURN_LIFETIME_MS = 600000,   /* the shortest that is granted too (RFC 8656 §7.2) */
+    TURN_PERMISSION_MS = 300000, /* §9: fixed */
+    TURN_CHANNEL_MS = 600000,    /* §12: fixed */
+    TURN_REPLY_MAX = 512, /* room that every answer fits into, for realms up to TURN_REALM_MAX */
+    TURN_REALM_MAX = 255,
+    TURN_OWNER = STUN_USERHASH_BYTES,
+    TURN_TOKEN = 8,
+};
+
+enum turn_transport { TURN_UDP, TURN_TCP, TURN_TLS, TURN_DTLS };
+struct turn_tuple { /* the 5-tuple (turn.md §9.1) */
+    struct netaddr client, server;
+    enum turn_transport transport;
+};
+
+enum turn_family { TURN_V4, TURN_V6, TURN_FAMILIES };
+
+/* Half an allocation: its relayed transport address of one family. */
+struct turn_half {
+    bool live;
+    uint16_t error; /* of a dual request: why this one is missing; 0 */
+    struct netaddr relayed;
+    uint64_t expires_ms;
+};
+
+struct turn_alloc {
+    struct link link; /* free, or nowhere */
+    struct turn_alloc *next_in_bucket;
+    struct turn_tuple tuple;
+    uint32_t generation; /* of this slot; another one is another allocation */
+    uint32_t heap_at;
+    bool pending;     /* waits for turn_on_bound */
+    bool fingerprint; /* the client wants it (turn.md §5) */
+    bool has_token;
+    bool had[TURN_FAMILIES]; /* families that it began with: their answers to a repeated Allocate */
+    uint8_t tid[STUN_TID];   /* of the Allocate, for its retransmissions (§9.8) */
+    enum stun_mac reply_mac;
+    enum stun_alg alg;
+    struct stun_key key;
+    uint8_t owner[TURN_OWNER]; /* hash of the username (§8.2) */
+    uint8_t token[TURN_TOKEN];
+    uint32_t lifetime_ms; /* as granted, while it is pending */
+    struct turn_half half[TURN_FAMILIES];
+    struct list perms, chans;
+    void *user; /* the caller's */
+};
+
+struct turn_perm; /* in turn_int.h */
+struct turn_chan;
+
+struct turn_limits {
+    uint32_t allocs_max, perms_max, chans_max; /* in all; tables are sized by these */
+    uint32_t alloc_perms_max, alloc_chans_max; /* of one allocation */
+    uint32_t lifetime_max_ms;                  /* at least TURN_LIFETIME_MS */
+    bool family[TURN_FAMILIES];                /* what can be relayed */
+    bool dont_fragment;                        /* DONT-FRAGMENT can be honoured */
+    bool compat_channels;                      /* 0x5000..0x7fff, for clients of RFC 5766 */
+    bool classic;                              /* RFC 3489 Binding */
+    bool strict_expiry;                        /* ephemeral names end mid-call too (§8.3) */
+};
+
+struct turn_config {
+    struct turn_limits limits;
+    struct stun_realm realm;
+    struct stun_secrets secrets; /* count 0: none */
+    /* The key of a user for a->alg, or false. Borrows; called within turn_on_message. May be NULL.
+     */
+    bool (*find_user)(void *arg, const struct stun_auth *a, struct stun_key *key);
+    /* May this be a peer? By the canonical address: IPv4 as mapped. */
+    bool (*peer_ok)(void *arg, const struct netaddr *peer);
+    void *arg;
+};
+
+struct turn {
+    struct turn_config config; /* limits other than the three sizes may change while running */
+    bool draining;             /* new allocations are refused with 403 */
+    uint8_t key[16];
+    uint32_t allocs, perms, chans; /* in use */
+    struct list free_allocs, free_perms, free_chans;
+    struct list perms_by_expiry, chans_by_expiry;
+    struct turn_alloc **alloc_bucket;
+    struct turn_perm **perm_bucket;
+    struct turn_chan **number_bucket, **peer_bucket;
+    uint32_t alloc_mask, perm_mask, chan_mask;
+    struct turn_alloc **heap; /* by the next half to expire */
+    uint32_t heap_count;
+};
+
+size_t turn_memory_bytes(const struct turn_limits *l);
+/* Keeps `memory`: that many zeroed bytes, aligned as malloc does. key: random, against aimed
+ * hashing. */
+void turn_init(struct turn *t, const struct turn_config *config, void *memory,
+               const uint8_t key[16]);
+
+enum turn_drop { /* why there is no answer; for the counters */
+                 TURN_DROP_NONE,
+                 TURN_DROP_FOREIGN,
+                 TURN_DROP_MALFORMED,
+                 TURN_DROP_FINGERPRINT,
+                 TURN_DROP_CLASS, /* a response */
+                 TURN_DROP_METHOD,
+                 TURN_DROP_UNKNOWN,    /* an indication with an attribute that must be understood */
+                 TURN_DROP_ALLOCATION, /* none on this 5-tuple */
+                 TURN_DROP_PERMISSION,
+                 TURN_DROP_CHANNEL,
+                 TURN_DROP_PEER,    /* policy, family, or port 0 */
+                 TURN_DROP_PENDING, /* an Allocate again, while its socket is being made */
+                 TURN_DROP_ROOM,    /* the caller's buffer was too small */
+                 TURN_DROPS,
+};
+
+enum turn_act {
+    TURN_NOTHING,
+    TURN_BIND,  /* get what `wish` says, then turn_on_bound; the allocation is pending until then */
+    TURN_RELAY, /* send `data` from alloc's half of `peer`'s family */
+    TURN_RELEASE, /* close the sockets of `released` halves; if `gone`, alloc has left the tables,
+                     and can be read until the next call */
+};
+
+struct turn_wish {
+    bool family[TURN_FAMILIES];
+    bool
+        even; /* EVEN-PORT; without `reserve` the odd port next to it stays free (CVE-2026-73215) */
+    bool reserve;   /* and keep the next port for 30 s under a token */
+    bool has_token; /* take the port of that token instead; 508 unless it is the owner's */
+    uint8_t token[TURN_TOKEN];
+    struct bytes
+        quota; /* whose: the id of an ephemeral name, else the name, else the hash; borrows */
+};
+
+struct turn_out {
+    uint8_t *buf; /* the caller's, for the reply */
+    size_t cap;
+    struct bytes reply; /* n == 0: none */
+    uint16_t code;      /* of the error in it; 0 */
+    enum turn_drop drop;
+    enum turn_act act;
+    struct turn_alloc *alloc; /* of the act, else of the 5-tuple if there is one */
+    struct turn_wish wish;
+    struct netaddr peer;
+    struct bytes data; /* borrows from the message; n may be 0: an empty datagram */
+    bool dont_fragment;
+    bool released[TURN_FAMILIES];
+    bool gone;
+};
+static inline struct turn_out turn_out_of(void *buf, size_t cap)
+{
+    return (struct turn_out){ .buf = buf, .cap = cap };
+}
+
+struct turn_now {
+    uint64_t ms;
+    uint64_t unix_s;
+};
+
+/* A datagram, or one unit of a stream: STUN or ChannelData. Each call resets all of *out but buf
+ * and cap. */
+void turn_on_message(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
+                     struct bytes in, struct turn_out *out);
+
+/* What became of a wish. error: 0, or what the client is told (486, 508, 403, 300 without address).
+ * For a wish of two families one may fail: its family_error (440, 508); both failing is an error.
+ */
+struct turn_grant {
+    uint16_t error;
+    bool has[TURN_FAMILIES];
+    uint16_t family_error[TURN_FAMILIES];
+    struct netaddr relayed[TURN_FAMILIES];
+    bool has_token; /* iff `reserve` was granted */
+    uint8_t token[TURN_TOKEN];
+};
+/* The reply goes to alloc->tuple. After an error out->gone is set, as after a release. */
+void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *alloc,
+                   const struct turn_grant *grant, struct turn_out *out);
+
+/* What a relay socket received. TURN_NOTHING with a cause, or TURN_RELAY: to alloc->tuple.client as
+ * ChannelData on *channel, or as a Data indication (stun_data_head) when that is 0. */
+void turn_on_peer(struct turn *t, uint64_t now_ms, struct turn_alloc *alloc,
+                  const struct netaddr *peer, struct turn_out *out, uint16_t *channel);
+
+/* Where ChannelData on a channel goes, for who looks once for a whole train. */
+enum turn_drop turn_on_channel(struct turn *t, uint64_t now_ms, const struct turn_alloc *alloc,
+                               uint16_t number, struct netaddr *peer);
+
+struct turn_alloc *turn_find(struct turn *t, const struct turn_tuple *tuple);
+/* The stream of this allocation is gone, or the operator wants it gone. The caller has the sockets.
+ */
+void turn_delete(struct turn *t, struct turn_alloc *alloc);
+/* One release that is due: true, with act TURN_RELEASE; false when there is none left. Permissions
+ * and channels go without a word. */
+bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
+uint64_t turn_deadline_ms(const struct turn *t); /* UINT64_MAX: none */
+
+#endif

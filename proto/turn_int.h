@@ -1,0 +1,62 @@
+/* proto/turn_int.h: what the files of the TURN machine share, and nobody else. */
+#ifndef SLUICE_PROTO_TURN_INT_H
+#define SLUICE_PROTO_TURN_INT_H
+
+#include "proto/turn.h"
+
+struct turn_perm { /* by IP; the port does not count (RFC 8656 §9) */
+    struct link by_expiry, of_alloc;
+    struct turn_perm *next_in_bucket;
+    struct turn_alloc *alloc;
+    uint64_t expires_ms;
+    uint8_t ip[16];
+};
+
+struct turn_chan {
+    struct link by_expiry, of_alloc;
+    struct turn_chan *next_by_number, *next_by_peer;
+    struct turn_alloc *alloc;
+    uint64_t expires_ms;
+    struct netaddr peer;
+    uint16_t number;
+};
+
+enum turn_family turn_family_of(const struct netaddr *a);
+
+/* Tables. A find gives live entries only: what expired is nobody's, swept or not. */
+struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple); /* NULL: full */
+void turn_alloc_free(struct turn *t, struct turn_alloc *a);
+void turn_heap_set(struct turn *t, struct turn_alloc *a); /* after a half's expiry changed */
+struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                 const uint8_t ip[16]);
+bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t more);
+void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const uint8_t ip[16]);
+struct turn_chan *turn_chan_by_number(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                      uint16_t number);
+struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                    const struct netaddr *peer);
+bool turn_chan_room(const struct turn *t, const struct turn_alloc *a);
+void turn_chan_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, uint16_t number,
+                   const struct netaddr *peer);
+void turn_sweep(struct turn *t, uint64_t now_ms); /* permissions and channels */
+void turn_half_end(struct turn *t, struct turn_alloc *a, enum turn_family f, struct turn_out *out);
+
+/* turn_req.c: an authenticated method of TURN. */
+void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
+                     const struct stun_msg *m, struct turn_out *out);
+
+struct turn_seal {
+    enum stun_mac mac;
+    struct stun_key key;
+    bool fingerprint;
+};
+void turn_reply_begin(struct turn_out *out, struct stun_build *b, uint16_t type,
+                      const uint8_t id[STUN_ID]);
+void turn_reply_end(struct turn_out *out, struct stun_build *b, const struct turn_seal *seal);
+void turn_reply_unknown(struct turn_out *out, const struct stun_msg *m, const uint16_t *types,
+                        size_t n, const struct turn_seal *seal);
+uint64_t turn_supported(const struct turn *t); /* a set of STUN_BIT */
+void turn_reply_error(struct turn_out *out, const struct stun_msg *m, unsigned code,
+                      const struct turn_seal *seal);
+
+#endif
