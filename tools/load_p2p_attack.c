@@ -22,7 +22,8 @@ enum {
     OPENS_MAX = 256,      /* connections begun per turn */
     RANDOM_PER_LIFE = 32, /* random messages to streams before the next stage */
     PEERS = 1 << 20,      /* identities are nobody else's */
-    ENDED_MS = 1500,      /* a relay has ended by then what it must end */
+    SPEAK_MS = 10000,     /* to be connected, and to have said the first of it */
+    ENDED_MS = 1500,      /* behind that a relay has ended what it must end */
     ALIVE_MS = 250,       /* of a stage that a relay may bear in silence */
 };
 
@@ -41,6 +42,20 @@ static struct {
 const char *const *lp_attack_names(void)
 {
     return names;
+}
+
+/* What is too long is known to be so at once, but for messages on a stream, which alone suffers. */
+static bool must_end(const struct foe *f)
+{
+    return attack.kind == OVERSIZE && f->stage <= ST_YAMUX;
+}
+
+/* Its time runs from its first words, however long they took to be said on a busy machine. */
+static void spoke(struct foe *f)
+{
+    if (!f->spoke)
+        f->until_ns = lp_now_ns() + (uint64_t)(must_end(f) ? ENDED_MS : ALIVE_MS) * 1000000;
+    f->spoke = true;
 }
 
 /* ---- raw ones ------------------------------------------------------------------------------- */
@@ -92,6 +107,7 @@ static void raw_speak(struct foe *f)
     struct bytes b = raw_words(f, buf, sizeof(buf));
 
     f->said = true;
+    spoke(f);
     if (b.n && send(f->fd, b.p, b.n, MSG_NOSIGNAL) > 0)
         attack.bytes += b.n;
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = f };
@@ -134,12 +150,6 @@ static bool raw_open(struct foe *f)
 
 /* ---- connections ---------------------------------------------------------------------------- */
 
-/* What is too long is known to be so at once, but for messages on a stream, which alone suffers. */
-static bool must_end(const struct foe *f)
-{
-    return attack.kind == OVERSIZE && f->stage <= ST_YAMUX;
-}
-
 static bool open_foe(struct foe *f, uint64_t now)
 {
     unsigned i = (unsigned)(f - attack.foe);
@@ -150,7 +160,8 @@ static bool open_foe(struct foe *f, uint64_t now)
     f->reserved = f->up = false;
     f->next_id = OWN_IDS - 1;
     f->stage = attack.kind == HALFOPEN ? i % 4 : (uint8_t)((i + f->life) % ST_END);
-    f->until_ns = now + (uint64_t)(must_end(f) ? ENDED_MS : ALIVE_MS) * 1000000;
+    f->until_ns = now + (uint64_t)SPEAK_MS * 1000000;
+    f->spoke = false;
     if (attack.kind == HALFOPEN ||
         ((attack.kind == RANDOM || attack.kind == OVERSIZE) && f->stage < ST_RAW_END)) {
         if (!raw_open(f))
@@ -276,6 +287,7 @@ static void act(struct foe *f, double share)
     unsigned n = 0;
     bool separate = attack.kind == TINY || attack.kind == WINDOW || one_life_is_an_op();
 
+    spoke(f);
     if (quiet(f))
         return;
     while (f->c && f->up && f->c->out_n < BACKLOG && n < share) {
@@ -306,7 +318,7 @@ static void step(struct foe *f, uint64_t now, double share, unsigned *opens)
         return;
     }
     if (one_life_is_an_op() && attack.kind != HALFOPEN && now > f->until_ns) {
-        g.spared += must_end(f);
+        g.spared += f->spoke && must_end(f);
         leave(f);
         return;
     }

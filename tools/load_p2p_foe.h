@@ -32,7 +32,8 @@ struct foe {
     bool up, reserved;
     int fd; /* of a raw one; -1: none */
     uint8_t stage;
-    bool said;          /* a raw one has nothing more to say */
+    bool said; /* a raw one has nothing more to say */
+    bool spoke;
     uint32_t life, ops; /* ops of this life */
     uint32_t next_id, circuit_id;
     uint64_t again_ns, until_ns;

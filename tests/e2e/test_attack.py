@@ -35,7 +35,7 @@ LIMITS = ['--max-circuits', CIRCUITS, '--max-reservations', RESERVATIONS, '--max
 VICTIMS, VICTIM_RATE = 16, 50_000_000
 NET = 66      # foes come from 127.66.0.x, victims from 127.0.0.x
 FOES = 16
-PING_S = 2    # a pong that takes longer did not come; a loaded machine may take much of that
+PING_S = 5    # go ends a session whose ping is not answered in 10 s (libp2p.md §6.1.5)
 MIB = 1 << 20
 
 
