@@ -101,7 +101,7 @@ def cpu_s(pid):
 
 def attack(bench, server, kind, *args):
     return Load(bench, server, "--mode", "attack", "--attack", kind, "--slots",
-                SLOTS.get(kind, FOES), "--net", 9, "--sources", 100, "--duration", 600, *args)
+                SLOTS.get(kind, FOES), "--net", 9, "--sources", 100, "--duration", 120, *args)
 
 
 STATES = ("low", "high", "flood low", "flood high", "flood")
@@ -125,7 +125,7 @@ def measure(bench, kind):
     server = relay(bench, "--handshake-timeout-secs", 2)
     loads = []
     try:
-        loads.append(Load(bench, server, "--circuits", VICTIMS, "--rate", LOW, "--duration", 600))
+        loads.append(Load(bench, server, "--circuits", VICTIMS, "--rate", LOW, "--duration", 120))
         loads[0].until(lambda: loads[0].received > 1 << 24, "victims")
         loads.append(attack(bench, server, kind, "--ops", KINDS[kind], "--again-ms", 50,
                             "--burst-ms", BURST_MS))

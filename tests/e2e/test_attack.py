@@ -92,13 +92,13 @@ def load(tmp_path):
 
 
 def victims(load, relay):
-    one = load(relay, '--circuits', VICTIMS, '--rate', VICTIM_RATE, '--duration', 600)
+    one = load(relay, '--circuits', VICTIMS, '--rate', VICTIM_RATE, '--duration', 120 * SLOW)
     relay.until(lambda: one.received > MIB or not one.running(), 20, 'victims that flow')
     assert one.running(), one.finish()
     return one
 
 
-def attack(load, relay, kind, *args, slots=FOES, seconds=600):
+def attack(load, relay, kind, *args, slots=FOES, seconds=120 * SLOW):
     return load(relay, '--mode', 'attack', '--attack', kind, '--slots', slots, '--net', NET,
                 '--duration', seconds, *args)
 
