@@ -1,7 +1,7 @@
-"""Floods by native peers that break the rules as fast as they are let (tools/load_p2p_attack.c), beside
-16 circuits that carry data: not one byte of those is lost or changed and none of them is reset,
-peers that ping are answered, the relay's memory stays under a figure made of limits.h, and behind
-the flood every count is back and every place can be taken again.
+"""Floods by native peers that break the rules as fast as they are let (tools/load_p2p_attack.c),
+beside 16 circuits that carry data: not one byte of those is lost or changed and none of them is
+reset, peers that ping are answered, the relay's memory stays under a figure made of limits.h, and
+behind the flood every count is back and every place can be taken again.
 
 What a flood does to the CPU that others' bytes cost is measured by bench/macro/hostile.py."""
 
@@ -41,15 +41,16 @@ MIB = 1 << 20
 
 class Load:
     """One run of the native load generator, its counts on a page that both map."""
-    WORDS = ['pause', 'received', 'mismatches', 'resets', 'flowing', 'ops', 'opened', 'ended', 'live',
-             'bytes', 'stop']
+    WORDS = ['pause', 'received', 'mismatches', 'resets', 'flowing', 'ops', 'opened', 'ended',
+             'live', 'bytes', 'stop']
 
     def __init__(self, relay, directory, *args, ulimit=None):
         path = directory / ('counters-%d' % time.monotonic_ns())
         path.write_bytes(bytes(512))
         with open(path, 'r+b') as f:
             self.page = mmap.mmap(f.fileno(), 512)
-        argv = [LOAD, '%s:%d' % relay.at, '--json', '--quiet', '--warm', 0, '--counters', path, *args]
+        argv = [LOAD, '%s:%d' % relay.at, '--json', '--quiet', '--warm', 0, '--counters', path,
+                *args]
         self.proc = subprocess.Popen([str(word) for word in argv], text=True,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -135,8 +136,8 @@ class Watch(threading.Thread):
 
 
 # -- how much memory a flood may take --------------------------------------------------------------
-# Terms out of limits.h, each for one connection. Memory once touched stays with the process, so what
-# is asked is the difference to the moment before, with the victims already flowing.
+# Terms out of limits.h, each for one connection. Memory once touched stays with the process, so
+# what is asked is the difference to the moment before, with the victims already flowing.
 
 def connection_bytes():
     """Its object and its handshake; half a record; what waits to leave, ciphertext and plaintext."""
@@ -178,7 +179,7 @@ def check_memory(grown_kib, most_kib):
         assert grown_kib < most_kib
 
 
-# -- the flood --------------------------------------------------------------------------------------
+# -- the flood -------------------------------------------------------------------------------------
 
 def back_at_base(relay, base):
     """Every gauge is where it was."""
@@ -274,7 +275,7 @@ def test_flood(start, load, kind):
     full_house(load, relay)
 
 
-# -- half-open handshakes, descriptors ---------------------------------------------------------------
+# -- half-open handshakes, descriptors -------------------------------------------------------------
 
 HALF_OPEN = 10000
 SOURCES = 200  # so that the limit per address is not what stops them
@@ -293,8 +294,8 @@ def files_for(n):
 
 
 def test_half_open_handshakes(start, load):
-    """Silent ones, ones with half a name, with half a Noise message, and ones that let us compute an
-    answer; all of them come back when their time is up."""
+    """Silent ones, ones with half a name, with half a Noise message, and ones that let us compute
+    an answer; all of them come back when their time is up."""
     relay = start(*LIMITS, '--handshake-timeout-secs', 3)
     base, many = relay.metrics(), files_for(HALF_OPEN)
     with relay.connect(shard=0) as here, relay.connect(shard=1) as there:
@@ -312,7 +313,8 @@ def test_half_open_handshakes(start, load):
         bulk.stop()
         relay.check()
         bound = (many * half_open_bytes() + SLACK) // 1024
-        print('half open: +%d KiB of %d, pong after at most %.3f s' % (peak - rss, bound, watch.slowest))
+        print('half open: +%d KiB of %d, pong after at most %.3f s' % (
+            peak - rss, bound, watch.slowest))
         check_memory(peak - rss, bound)
     back_at_base(relay, base)
     full_house(load, relay)
@@ -329,8 +331,8 @@ CLOSE_US = 30  # of CPU; 10 measured, and 60 to 95 when each close looks at all 
 
 def test_closing_ten_thousand_costs_as_much_each_as_closing_one(start, load):
     relay, many = start('--handshake-timeout-secs', 3, '--log-level', 'warn'), files_for(HALF_OPEN)
-    flood = attack(load, relay, 'halfopen', '--ops', 8000, '--sources', SOURCES, '--again-ms', 600000,
-                   slots=many)
+    flood = attack(load, relay, 'halfopen', '--ops', 8000, '--sources', SOURCES,
+                   '--again-ms', 600000, slots=many)
 
     def connections():
         return relay.metrics()['sluice_connections{transport="tcp"}']
@@ -376,7 +378,7 @@ def test_descriptor_exhaustion(start, load):
     full_house(load, relay)
 
 
-# -- what it costs others -----------------------------------------------------------------------------
+# -- what it costs others --------------------------------------------------------------------------
 
 OTHERS_CPU = 1.10  # times what it is without the flood
 
