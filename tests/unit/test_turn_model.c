@@ -402,6 +402,9 @@ Test(turn_model, the_deadline_is_always_the_earliest, .init = world, .timeout = 
                 cr_assert(refresh(&who, lifetime) == 0);
                 until[i] = w.now.ms + lifetime * UINT64_C(1000);
             }
+            for (uint32_t at = 1; at < w.t.heap_count; at++)
+                cr_assert(le(u64, w.t.heap[(at - 1) / 2]->half[TURN_V4].expires_ms,
+                             w.t.heap[at]->half[TURN_V4].expires_ms));
             for (int k = 0; k < MANY; k++)
                 if (until[k])
                     earliest = min_u64(earliest, until[k]);

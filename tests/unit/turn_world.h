@@ -21,10 +21,12 @@ struct world {
 static struct world w;
 static const struct bytes world_secret = { (const uint8_t *)"north", 5 };
 
-/* alice:wonder and bob:builder. */
+/* alice:wonder, bob:builder, and one whose name only looks as if it had ended. */
 static inline bool world_user(void *arg, const struct stun_auth *a, struct stun_key *key)
 {
-    static const char *const users[][2] = { { "alice", "wonder" }, { "bob", "builder" } };
+    static const char *const users[][2] = { { "alice", "wonder" },
+                                            { "bob", "builder" },
+                                            { "5:dave", "stays" } };
 
     (void)arg;
     w.lookups++;
