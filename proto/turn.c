@@ -259,17 +259,18 @@ static void chan_free(struct turn *t, struct turn_chan *c)
     t->chans--;
 }
 
-/* All live equally long, so the order of refreshing is the order of expiry. */
+/* All live equally long, so the order of refreshing is the order of expiry. A bounded number at a
+ * time: a million that end together must not hold up the next datagram. */
 void turn_sweep(struct turn *t, uint64_t now_ms)
 {
-    while (t->perms_by_expiry.first) {
+    for (int n = 0; n < TURN_SWEEP_MAX && t->perms_by_expiry.first; n++) {
         struct turn_perm *p = CONTAINER_OF(t->perms_by_expiry.first, struct turn_perm, by_expiry);
 
         if (p->expires_ms > now_ms)
             break;
         perm_free(t, p);
     }
-    while (t->chans_by_expiry.first) {
+    for (int n = 0; n < TURN_SWEEP_MAX && t->chans_by_expiry.first; n++) {
         struct turn_chan *c = CONTAINER_OF(t->chans_by_expiry.first, struct turn_chan, by_expiry);
 
         if (c->expires_ms > now_ms)
@@ -278,13 +279,21 @@ void turn_sweep(struct turn *t, uint64_t now_ms)
     }
 }
 
-struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
-                                 const uint8_t ip[16])
+/* Live, or expired and not swept yet. */
+static struct turn_perm *any_perm(struct turn *t, const struct turn_alloc *a, const uint8_t ip[16])
 {
     struct turn_perm *p = *perm_head(t, a, ip);
 
     while (p && (p->alloc != a || memcmp(p->ip, ip, sizeof(p->ip)) != 0))
         p = p->next_in_bucket;
+    return p;
+}
+
+struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                 const uint8_t ip[16])
+{
+    struct turn_perm *p = any_perm(t, a, ip);
+
     return p && p->expires_ms > now_ms ? p : NULL;
 }
 
@@ -295,7 +304,7 @@ bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t mor
 
 void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const uint8_t ip[16])
 {
-    struct turn_perm *p = turn_perm_find(t, now_ms, a, ip);
+    struct turn_perm *p = any_perm(t, a, ip);
 
     if (p) {
         list_remove(&t->perms_by_expiry, &p->by_expiry);
@@ -316,24 +325,40 @@ void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const 
     list_append(&t->perms_by_expiry, &p->by_expiry);
 }
 
-struct turn_chan *turn_chan_by_number(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
-                                      uint16_t number)
+static struct turn_chan *any_number(struct turn *t, const struct turn_alloc *a, uint16_t number)
 {
     struct turn_chan *c = *number_head(t, a, number);
 
     while (c && (c->alloc != a || c->number != number))
         c = c->next_by_number;
-    return c && c->expires_ms > now_ms ? c : NULL;
+    return c;
 }
 
-struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
-                                    const struct netaddr *peer)
+static struct turn_chan *any_peer(struct turn *t, const struct turn_alloc *a,
+                                  const struct netaddr *peer)
 {
     struct turn_chan *c = *peer_head(t, a, peer);
 
     while (c && (c->alloc != a || !same_addr(&c->peer, peer)))
         c = c->next_by_peer;
+    return c;
+}
+
+static struct turn_chan *if_live(struct turn_chan *c, uint64_t now_ms)
+{
     return c && c->expires_ms > now_ms ? c : NULL;
+}
+
+struct turn_chan *turn_chan_by_number(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                      uint16_t number)
+{
+    return if_live(any_number(t, a, number), now_ms);
+}
+
+struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
+                                    const struct netaddr *peer)
+{
+    return if_live(any_peer(t, a, peer), now_ms);
 }
 
 bool turn_chan_room(const struct turn *t, const struct turn_alloc *a)
@@ -341,28 +366,41 @@ bool turn_chan_room(const struct turn *t, const struct turn_alloc *a)
     return t->free_chans.count > 0 && a->chans.count < t->config.limits.alloc_chans_max;
 }
 
+static void chan_insert(struct turn *t, struct turn_alloc *a, struct turn_chan *c)
+{
+    struct turn_chan **by_number = number_head(t, a, c->number);
+    struct turn_chan **by_peer = peer_head(t, a, &c->peer);
+
+    c->alloc = a;
+    c->next_by_number = *by_number;
+    *by_number = c;
+    c->next_by_peer = *by_peer;
+    *by_peer = c;
+    list_append(&a->chans, &c->of_alloc);
+    t->chans++;
+}
+
 void turn_chan_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, uint16_t number,
                    const struct netaddr *peer)
 {
-    struct turn_chan *c = turn_chan_by_number(t, now_ms, a, number);
+    struct turn_chan *c = any_number(t, a, number), *other = any_peer(t, a, peer);
 
+    if (other && other != c) /* expired, or the caller would not bind its peer again */
+        chan_free(t, other);
+    if (c && c != other) { /* expired likewise */
+        chan_free(t, c);
+        c = NULL;
+    }
     if (c) {
         list_remove(&t->chans_by_expiry, &c->by_expiry);
     } else {
-        struct turn_chan **by_number = number_head(t, a, number), **by_peer = peer_head(t, a, peer);
         struct link *k = list_pop(&t->free_chans);
 
         ASSERT(k);
         c = CONTAINER_OF(k, struct turn_chan, by_expiry);
-        c->alloc = a;
         c->number = number;
         c->peer = *peer;
-        c->next_by_number = *by_number;
-        *by_number = c;
-        c->next_by_peer = *by_peer;
-        *by_peer = c;
-        list_append(&a->chans, &c->of_alloc);
-        t->chans++;
+        chan_insert(t, a, c);
     }
     c->expires_ms = now_ms + TURN_CHANNEL_MS;
     list_append(&t->chans_by_expiry, &c->by_expiry);

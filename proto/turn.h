@@ -21,6 +21,7 @@ enum {
     TURN_CHANNEL_MS = 600000,    /* §12: fixed */
     TURN_REPLY_MAX = 512, /* room that every answer fits into, for realms up to TURN_REALM_MAX */
     TURN_REALM_MAX = 255,
+    TURN_SWEEP_MAX = 64, /* permissions, and channels, that a call forgets at most */
     TURN_OWNER = STUN_USERHASH_BYTES,
     TURN_TOKEN = 8,
 };
@@ -110,21 +111,21 @@ size_t turn_memory_bytes(const struct turn_limits *l);
 void turn_init(struct turn *t, const struct turn_config *config, void *memory,
                const uint8_t key[16]);
 
-enum turn_drop { /* why there is no answer; for the counters */
-                 TURN_DROP_NONE,
-                 TURN_DROP_FOREIGN,
-                 TURN_DROP_MALFORMED,
-                 TURN_DROP_FINGERPRINT,
-                 TURN_DROP_CLASS, /* a response */
-                 TURN_DROP_METHOD,
-                 TURN_DROP_UNKNOWN,    /* an indication with an attribute that must be understood */
-                 TURN_DROP_ALLOCATION, /* none on this 5-tuple */
-                 TURN_DROP_PERMISSION,
-                 TURN_DROP_CHANNEL,
-                 TURN_DROP_PEER,    /* policy, family, or port 0 */
-                 TURN_DROP_PENDING, /* an Allocate again, while its socket is being made */
-                 TURN_DROP_ROOM,    /* the caller's buffer was too small */
-                 TURN_DROPS,
+/* Why there is no answer; for the counters. */
+enum turn_drop {
+    TURN_DROP_NONE,
+    TURN_DROP_FOREIGN,
+    TURN_DROP_MALFORMED,
+    TURN_DROP_FINGERPRINT,
+    TURN_DROP_CLASS, /* a response */
+    TURN_DROP_METHOD,
+    TURN_DROP_UNKNOWN,    /* an indication with an attribute that must be understood */
+    TURN_DROP_ALLOCATION, /* none on this 5-tuple */
+    TURN_DROP_PERMISSION,
+    TURN_DROP_CHANNEL,
+    TURN_DROP_PEER,    /* policy, family, or port 0 */
+    TURN_DROP_PENDING, /* an Allocate again, while its socket is being made */
+    TURN_DROPS,
 };
 
 enum turn_act {
@@ -147,7 +148,7 @@ struct turn_wish {
 };
 
 struct turn_out {
-    uint8_t *buf; /* the caller's, for the reply */
+    uint8_t *buf; /* the caller's, for the reply: TURN_REPLY_MAX at least */
     size_t cap;
     struct bytes reply; /* n == 0: none */
     uint16_t code;      /* of the error in it; 0 */
@@ -176,11 +177,11 @@ struct turn_now {
 void turn_on_message(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
                      struct bytes in, struct turn_out *out);
 
-/* What became of a wish. error: 0, or what the client is told (486, 508, 403, 300 without address).
- * For a wish of two families one may fail: its family_error (440, 508); both failing is an error.
- */
+/* What became of a wish. error: 0, or what the client is told (486, 508, 403, 300). For a wish of
+ * two families one may fail: its family_error (440, 508); both failing is an error. */
 struct turn_grant {
     uint16_t error;
+    struct netaddr alternate; /* with 300: of the client's family, and not us (turn.md §14) */
     bool has[TURN_FAMILIES];
     uint16_t family_error[TURN_FAMILIES];
     struct netaddr relayed[TURN_FAMILIES];
@@ -205,7 +206,8 @@ struct turn_alloc *turn_find(struct turn *t, const struct turn_tuple *tuple);
  */
 void turn_delete(struct turn *t, struct turn_alloc *alloc);
 /* One release that is due: true, with act TURN_RELEASE; false when there is none left. Permissions
- * and channels go without a word. */
+ * and channels go without a word, a bounded number per call: the deadline then lies in the past, so
+ * that the caller comes straight back. */
 bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
 uint64_t turn_deadline_ms(const struct turn *t); /* UINT64_MAX: none */
 

@@ -18,8 +18,7 @@ void turn_reply_end(struct turn_out *out, struct stun_build *b, const struct tur
         stun_put_integrity(b, seal->mac, stun_key_bytes(&seal->key), STUN_SHA256_TAG);
     if (seal->fingerprint)
         stun_put_fingerprint(b);
-    if (!stun_end(b, &out->reply))
-        out->drop = TURN_DROP_ROOM;
+    ASSERT(stun_end(b, &out->reply)); /* TURN_REPLY_MAX holds every answer */
 }
 
 void turn_reply_error(struct turn_out *out, const struct stun_msg *m, unsigned code,
@@ -205,6 +204,7 @@ void turn_on_message(struct turn *t, struct turn_now now, const struct turn_tupl
     enum first_byte first = in.n ? first_byte(in.p[0], l->compat_channels) : FIRST_NOTHING;
     struct stun_msg m;
 
+    ASSERT(out->cap >= TURN_REPLY_MAX);
     *out = turn_out_of(out->buf, out->cap);
     turn_sweep(t, now.ms);
     out->alloc = turn_find(t, tuple);

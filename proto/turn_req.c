@@ -279,6 +279,7 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
     bool any = false;
 
     ASSERT(a->pending);
+    ASSERT(out->cap >= TURN_REPLY_MAX);
     *out = turn_out_of(out->buf, out->cap);
     out->alloc = a;
     for (int f = 0; !code && f < TURN_FAMILIES; f++) {
@@ -295,12 +296,15 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
     if (!code && !any) /* both failed, or the only one */
         code = a->half[TURN_V4].error ? a->half[TURN_V4].error : a->half[TURN_V6].error;
     if (code) {
+        struct stun_addr alternate = stun_addr_of(&grant->alternate);
         uint8_t id[STUN_ID];
         struct stun_build b;
 
         stun_id_of(a->tid, id);
         turn_reply_begin(out, &b, stun_type(STUN_ALLOCATE, STUN_ERROR), id);
         stun_put_error(&b, code, bytes_of(NULL, 0));
+        if (code == 300)
+            stun_put_addr(&b, STUN_ALTERNATE_SERVER, &alternate);
         turn_reply_end(out, &b, &seal);
         out->code = (uint16_t)code;
         out->gone = true;

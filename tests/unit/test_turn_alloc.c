@@ -243,6 +243,24 @@ Test(turn_allocate, turn_51_dual_gets_both_or_one_and_a_reason)
     cr_expect(w.out.code == 440 && w.out.gone, "the caller's reason");
 }
 
+Test(turn_allocate, turn_82_a_redirect_names_the_other_server)
+{
+    static const char *const others[] = { "203.0.113.77:3478", "[2001:db8::77]:5349" };
+
+    for (int i = 0; i < 2; i++) {
+        struct turn_grant g = { .error = 300, .alternate = at_addr(others[i]) };
+        struct stun_addr got;
+
+        cr_assert(ask(allocate(1), &alice) == -1 && w.out.act == TURN_BIND);
+        turn_on_bound(&w.t, w.now, w.out.alloc, &g, &w.out);
+        cr_expect(w.out.code == 300 && w.out.gone && w.t.allocs == 0);
+        cr_assert(stun_decode(w.out.reply, 0, &w.reply) == STUN_OK);
+        cr_assert(stun_addr(&w.reply, STUN_ALTERNATE_SERVER, &got));
+        cr_expect(same_addr(&got.addr, others[i]) && got.v6 == (i == 1));
+        cr_expect(stun_mac_of(&w.reply) == STUN_MAC_SHA1);
+    }
+}
+
 Test(turn_allocate, turn_82_draining_and_full_are_refused)
 {
     char client[32];

@@ -321,3 +321,57 @@ Test(turn_relay, turn_43_hostile_names_end_in_an_answer)
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         cr_expect(ask(allocate(1), &(struct who){ CLIENT, names[i], "x" }) == 401, "%zu", i);
 }
+
+/* ---- many at once -------------------------------------------------------------------------- */
+
+/* A backlog of expired entries is swept a bounded number at a time; what is still there is
+ * nobody's. */
+Test(turn_sweep, a_million_ends_do_not_hold_up_a_datagram, .init = world)
+{
+    enum { MANY = 3 * TURN_SWEEP_MAX };
+    char peer[32];
+
+    w.config.limits.perms_max = w.config.limits.chans_max = 2 * MANY;
+    w.config.limits.alloc_perms_max = w.config.limits.alloc_chans_max = MANY;
+    world_begin();
+    allocated_by(&alice, 1);
+    allocated_by(&alice2, 2);
+    cr_assert(refresh(&alice, 3600) == 0 && refresh(&alice2, 3600) == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(peer, sizeof(peer), "192.0.3.%u:%u", i % 250, 1 + i / 250);
+        cr_assert(bind_channel(&alice, 0x4000 + i, peer) == 0);
+    }
+    cr_assert(bind_channel(&alice2, 0x4000, PEER) == 0);
+    pass_ms(TURN_CHANNEL_MS);
+    cr_expect(turn_deadline_ms(&w.t) <= w.now.ms);
+    cr_expect(bind_channel(&alice2, 0x4000, PEER2) == 0, "bound to another peer, and unswept");
+    cr_expect(w.t.chans == 2 * TURN_SWEEP_MAX + 1 && w.t.perms == 2 * TURN_SWEEP_MAX + 2);
+    cr_expect(channel_send(alice2.client, 0x4000, "x") == TURN_DROP_NONE);
+    cr_expect(same_addr(&w.out.peer, PEER2));
+    cr_expect(w.t.chans == TURN_SWEEP_MAX + 1);
+    cr_expect(permit(&alice2, PEER) == 0 && w.t.perms == 2, "its old entry lives again");
+    cr_expect(w.t.chans == 1 && turn_deadline_ms(&w.t) > w.now.ms);
+    cr_expect(send_to(alice2.client, PEER, "x") == TURN_DROP_NONE);
+    cr_expect(not(turn_expire(&w.t, w.now.ms, &w.out)));
+}
+
+Test(turn_sweep, an_expired_pair_may_be_crossed_before_it_is_swept, .init = world)
+{
+    allocated_by(&alice, 1);
+    cr_assert(refresh(&alice, 3600) == 0);
+    cr_assert(bind_channel(&alice, 0x4000, PEER) == 0 && bind_channel(&alice, 0x4001, PEER2) == 0);
+    pass_ms(TURN_CHANNEL_MS);
+    struct netaddr peer = at_addr(PEER2), got;
+    struct turn_tuple tuple = tuple_of(CLIENT);
+    struct turn_alloc *a = turn_find(&w.t, &tuple);
+
+    /* Straight to the table: a message would sweep first, with so few. */
+    turn_chan_put(&w.t, w.now.ms, a, 0x4000, &peer);
+    cr_expect(w.t.chans == 1 && a->chans.count == 1);
+    cr_expect(turn_on_channel(&w.t, w.now.ms, a, 0x4000, &got) == TURN_DROP_PERMISSION);
+    cr_expect(same_addr(&got, PEER2));
+    cr_expect(turn_on_channel(&w.t, w.now.ms, a, 0x4001, &got) == TURN_DROP_CHANNEL);
+    cr_expect(turn_chan_by_peer(&w.t, w.now.ms, a, &peer)->number == 0x4000);
+    turn_delete(&w.t, a);
+    cr_expect(w.t.chans == 0 && w.t.perms == 0);
+}
