@@ -210,8 +210,52 @@ def crowd(bench):
             for n, rs in taken.items()]
 
 
+BOUNDS = {"10us_total": 10, "25us_total": 25, "50us_total": 50, "100us_total": 100,
+          "250us_total": 250, "1ms_total": 1000, "more_total": None}
+
+
+def sojourn(bench):
+    """Turns that sent something, by the time from seeing completions to issuing sends, at half of
+    the load that would take a whole core."""
+    rows = []
+    server = bench.server("sluice", metrics=True)
+    try:
+        for framing_name, circuits in (("1k", 16), ("1k", 256), ("16k", 16), ("16k", 256)):
+            log(f"sojourn {framing_name}, {circuits} circuits")
+            args = ["--framing", framing_name, "--circuits", circuits]
+            full = bench.load(server, args)
+            if not full:
+                continue
+            rate = int(0.5 * 2 ** 30 / cpu_gib(full))
+            within, busy, turns = [], [], dict.fromkeys(BOUNDS, 0)
+            for _ in range(bench.opt.rounds):
+                before = server.counters("sluice_sojourn_")
+                r = bench.load(server, [*args, "--rate", rate, "--even"])
+                after = server.counters("sluice_sojourn_")
+                if not r:
+                    continue
+                new = {b: after[b] - before[b] for b in BOUNDS}
+                for b in BOUNDS:
+                    turns[b] += new[b]
+                within.append(sum(new[b] for b in list(BOUNDS)[:3]) / sum(new.values()))
+                busy.append(r["server_cpu_s"] / r["seconds"])
+            seen, p99 = 0, None
+            for b, bound in BOUNDS.items():
+                seen += turns[b]
+                if seen >= 0.99 * sum(turns.values()):
+                    p99 = bound
+                    break
+            rows.append({"framing": framing_name, "circuits": circuits, "rate": rate,
+                         "busy": spread(busy), "within_50us": spread(within), "p99_us_at_most": p99,
+                         "turns": turns})
+    finally:
+        server.stop()
+    return rows
+
+
 GROUPS = {"bulk": bulk, "shards": shards, "rates": rates, "latency": latency, "memory": memory,
-          "framing": framing, "crowd": crowd, "idle": idle_daemon, "go-buffer": go_buffer}
+          "framing": framing, "crowd": crowd, "idle": idle_daemon, "go-buffer": go_buffer,
+          "sojourn": sojourn}
 
 
 # ---- the report --------------------------------------------------------------------------------
@@ -273,6 +317,12 @@ def text_of(res):
         parts.append("## 16 busy circuits among many idle ones\n\n" + report.table(
             ["idle", "CPU-s per GiB", "to none"],
             [[r["idle"], show(r["cpu_s_per_gib"]), show(r["ratio"], 2)] for r in g["crowd"]]))
+    if g.get("sojourn"):
+        parts.append("## Sojourn (completion seen to send issued) at half load\n\n" + report.table(
+            ["bodies", "circuits", "core busy", "turns within 50 µs, %", "p99 at most, µs"],
+            [[r["framing"], r["circuits"], show(r["busy"], 2),
+              show({k: 100 * v for k, v in r["within_50us"].items()} if r["within_50us"] else None, 2),
+              r["p99_us_at_most"] or "more than 1000"] for r in g["sojourn"]]))
     if res["failures"]:
         parts.append("## Failures\n\n" + "\n".join("- " + f for f in res["failures"]))
     return "\n\n".join(parts)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = 20000
@@ -66,8 +67,8 @@ def rival(name):
 class Server:
     """One process under load. cores: None is all of them."""
 
-    def __init__(self, name, command, cores, relay="libp2p", data=None):
-        self.name, self.relay, self.data, self.cores = name, relay, data, cores
+    def __init__(self, name, command, cores, relay="libp2p", data=None, http=None):
+        self.name, self.relay, self.data, self.cores, self.http = name, relay, data, cores, http
         self.log = tempfile.TemporaryFile(mode="w+")
         self.port = free_port()
         command = [str(w).replace("@PORT@", str(self.port)) for w in command]
@@ -91,6 +92,13 @@ class Server:
             time.sleep(0.05)
         self.log.seek(0)
         raise Failed(f"{self.name} did not start: {self.log.read()[-400:]}")
+
+    def counters(self, prefix):
+        """What /metrics counts under such names."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=5) as r:
+            lines = r.read().decode().splitlines()
+        return {w[0][len(prefix):]: float(w[1]) for w in map(str.split, lines)
+                if w and w[0].startswith(prefix)}
 
     def stop(self):
         self.process.terminate()
@@ -119,7 +127,7 @@ class Bench:
     def close(self):
         shutil.rmtree(self.bin, ignore_errors=True)
 
-    def server(self, name, shards=1, pinned=True, lifted=True):
+    def server(self, name, shards=1, pinned=True, lifted=True, metrics=False):
         """lifted: without the limits that would stop us; the rivals always are."""
         cores = self.server_core if pinned else None
         if name in ("bare", "null", "flip", "drop"):
@@ -133,13 +141,15 @@ class Bench:
             args = ["-buffer", "65536"] if name == "go-64k" else []
             return Server(name, [self.paths[kind], *args, "127.0.0.1", "@PORT@"], cores)
         data = tempfile.mkdtemp(prefix="sluice-bench-data-")
+        http = free_port() if metrics else None
         command = [self.bin / "sluice", "--data", data, "--listen-p2p", "127.0.0.1:@PORT@",
-                   "--listen-dig", "off", "--listen-turn", "off", "--listen-http", "off",
+                   "--listen-dig", "off", "--listen-turn", "off",
+                   "--listen-http", f"127.0.0.1:{http}" if http else "off",
                    "--shards", shards, "--log-level", "warn"]
         if lifted:
             command += ["--max-reservations", "20000", "--max-reservations-per-peer", "0",
                         "--max-circuits-per-peer", "0", "--max-conns-per-peer", "0"]
-        return Server(name, command, cores, data=data)
+        return Server(name, command, cores, data=data, http=http)
 
     def load(self, server, args, pinned=True):
         """One run of the generator against a server: its JSON."""
