@@ -6,8 +6,6 @@ static const uint32_t chunk_bytes_of[CHUNK_SIZES] = { CHUNK_SMALL_BYTES, CHUNK_L
 
 static_assert(CHUNK_SMALL_BYTES % alignof(struct chunk) == 0, "chunks lie side by side");
 static_assert(CHUNK_LARGE_BYTES % alignof(struct chunk) == 0, "chunks lie side by side");
-static_assert(CHUNK_LARGE_BYTES - offsetof(struct chunk, data) >= 2 + 12 + 16384 + 16,
-              "a large chunk holds the largest record that we send");
 
 int chunk_pool_init(struct chunk_pool *p, uint32_t small_max, uint32_t large_max)
 {

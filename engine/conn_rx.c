@@ -70,9 +70,13 @@ static uint8_t *record_room(struct conn *c, size_t n)
             return s->travel->data;
         }
     }
-    if (s->run.sink && (size_t)(s->run.end - s->run.start) + n > RECORD_PLAIN_MAX)
+    if (s->run.sink && ((size_t)(s->run.end - s->run.start) + n > RECORD_PLAIN_MAX ||
+                        n > (size_t)(s->scratch + SCRATCH_BYTES - s->run.end)))
         fwd_run_flush(s);
-    return s->run.sink ? s->run.end : s->scratch + SCRATCH_SLACK;
+    uint8_t *room = s->run.sink ? s->run.end : s->scratch + SCRATCH_SLACK;
+
+    ASSERT(n <= (size_t)(s->scratch + SCRATCH_BYTES - room));
+    return room;
 }
 
 /* The next whole record of kept and new bytes, opened into scratch. */

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <liburing.h>
 #include <linux/futex.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -196,6 +194,7 @@ static struct io_uring_sqe *get_sqe(struct ring *r)
 
     if (atomic_load_explicit(&r->turn, memory_order_relaxed) != TURN_AWAKE) { /* a borrower */
         ASSERT(r->aside_n < RING_BORROW_MAX);
+        memset(&r->aside[r->aside_n], 0, sizeof(r->aside[0]));
         return &r->aside[r->aside_n++];
     }
     for (int i = 0; i < SUBMIT_TRIES_MAX && r->err == 0; i++) {
@@ -378,9 +377,13 @@ bool ring_borrow(struct ring *target)
 bool ring_give_back(struct ring *target)
 {
     bool prepared = target->aside_n > 0;
+    uint32_t was = TURN_LENT;
 
-    if (atomic_exchange(&target->turn, TURN_ASLEEP) == TURN_LENT_WANTED)
-        syscall(SYS_futex, &target->turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    /* Who waits for it has it next, or borrowers could pass it on among them for ever. */
+    if (atomic_compare_exchange_strong(&target->turn, &was, TURN_ASLEEP))
+        return prepared;
+    atomic_store(&target->turn, TURN_AWAKE);
+    syscall(SYS_futex, &target->turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     return prepared;
 }
 
@@ -396,6 +399,8 @@ static void wake_up(struct ring *r)
     uint32_t was = TURN_ASLEEP;
 
     while (!atomic_compare_exchange_strong(&r->turn, &was, TURN_AWAKE)) {
+        if (was == TURN_AWAKE)
+            return; /* handed over */
         if (was == TURN_LENT_WANTED ||
             atomic_compare_exchange_strong(&r->turn, &was, TURN_LENT_WANTED))
             syscall(SYS_futex, &r->turn, FUTEX_WAIT_PRIVATE, TURN_LENT_WANTED, NULL, NULL, 0);
@@ -527,137 +532,4 @@ unsigned ring_bufs_free(const struct ring *r)
 unsigned ring_buf_bytes(const struct ring *r)
 {
     return r->buf_bytes;
-}
-
-/* Plain socket calls */
-
-static const uint8_t v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
-
-static socklen_t sockaddr_of(const struct netaddr *a, struct sockaddr_storage *ss)
-{
-    memset(ss, 0, sizeof(*ss));
-    if (memcmp(a->ip, v4_mapped, sizeof(v4_mapped)) == 0) {
-        struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(a->port) };
-
-        memcpy(&sin.sin_addr, a->ip + sizeof(v4_mapped), 4);
-        memcpy(ss, &sin, sizeof(sin));
-        return sizeof(sin);
-    }
-    struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_port = htons(a->port) };
-
-    memcpy(&sin6.sin6_addr, a->ip, sizeof(a->ip));
-    memcpy(ss, &sin6, sizeof(sin6));
-    return sizeof(sin6);
-}
-
-static int netaddr_of(const struct sockaddr_storage *ss, struct netaddr *out)
-{
-    if (ss->ss_family == AF_INET) {
-        struct sockaddr_in sin;
-
-        memcpy(&sin, ss, sizeof(sin));
-        memcpy(out->ip, v4_mapped, sizeof(v4_mapped));
-        memcpy(out->ip + sizeof(v4_mapped), &sin.sin_addr, 4);
-        out->port = ntohs(sin.sin_port);
-        return 0;
-    }
-    if (ss->ss_family == AF_INET6) {
-        struct sockaddr_in6 sin6;
-
-        memcpy(&sin6, ss, sizeof(sin6));
-        memcpy(out->ip, &sin6.sin6_addr, sizeof(out->ip));
-        out->port = ntohs(sin6.sin6_port);
-        return 0;
-    }
-    return -EAFNOSUPPORT;
-}
-
-static int set_int(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-int ring_listen_tcp(const struct netaddr *at, bool v6only, bool reuseport, int backlog,
-                    struct netaddr *bound)
-{
-    struct sockaddr_storage ss;
-    socklen_t n = sockaddr_of(at, &ss);
-    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int err;
-
-    if (fd < 0)
-        return -errno;
-    err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (err == 0 && reuseport)
-        err = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (err == 0 && ss.ss_family == AF_INET6)
-        err = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6only);
-    if (err == 0 && bind(fd, (const struct sockaddr *)&ss, n) < 0)
-        err = -errno;
-    if (err == 0 && listen(fd, backlog) < 0)
-        err = -errno;
-    if (err == 0 && bound != NULL)
-        err = ring_sockname(fd, bound);
-    if (err == 0)
-        return fd;
-    close(fd);
-    return err;
-}
-
-void ring_close(struct ring *r, int fd)
-{
-    (void)r;
-    close(fd);
-}
-
-int ring_shutdown(int fd, int how)
-{
-    /* Not IORING_OP_SHUTDOWN, which always goes to a worker thread (§6). */
-    return shutdown(fd, how) < 0 ? -errno : 0;
-}
-
-int ring_send_now(int fd, const struct msghdr *msg)
-{
-    ssize_t n = sendmsg(fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-    return n < 0 ? -errno : (int)n;
-}
-
-int ring_peername(int fd, struct netaddr *out)
-{
-    struct sockaddr_storage ss;
-    socklen_t n = sizeof(ss);
-
-    return getpeername(fd, (struct sockaddr *)&ss, &n) < 0 ? -errno : netaddr_of(&ss, out);
-}
-
-int ring_sockname(int fd, struct netaddr *out)
-{
-    struct sockaddr_storage ss;
-    socklen_t n = sizeof(ss);
-
-    return getsockname(fd, (struct sockaddr *)&ss, &n) < 0 ? -errno : netaddr_of(&ss, out);
-}
-
-int ring_tune_tcp(int fd)
-{
-    static const struct {
-        int level, name, value;
-    } options[] = {
-        { IPPROTO_TCP, TCP_NODELAY, 1 },
-        { SOL_SOCKET, SO_KEEPALIVE, 1 },
-        { IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S },
-        { IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S },
-        { IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT },
-        { IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS },
-        { IPPROTO_TCP, TCP_NOTSENT_LOWAT, RING_TCP_NOTSENT_LOWAT_BYTES },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        int err = set_int(fd, options[i].level, options[i].name, options[i].value);
-
-        if (err < 0)
-            return err;
-    }
-    return 0;
 }

@@ -281,6 +281,8 @@ void shard_bell_control(struct shard *from)
 /* ---- doing a sleeping shard's work ------------------------------------------------------------
  */
 
+static_assert(2 * LEND_MAIL_MAX <= RING_BORROW_MAX, "a piece of mail ends two connections at most");
+
 /* Only what moves a circuit's bytes; the rest is rare and waits for the owner. */
 static void lend_mail(struct shard *to)
 {
@@ -303,14 +305,16 @@ static void lend_mail(struct shard *to)
 
 static void lend_flush(struct shard *to)
 {
+    uint64_t before = STAT_GET(&to->stats, tx_bytes);
     size_t n = to->dirty.count;
 
-    while (n-- && to->dirty.count) {
+    while (n-- && to->dirty.count && STAT_GET(&to->stats, tx_bytes) - before < LEND_BYTES_MAX) {
         struct conn *c = CONTAINER_OF(list_pop(&to->dirty), struct conn, turn_link);
 
         c->dirty = false;
         conn_flush(c);
-        if (c->dirty && !conn_unsent(c)) { /* by its own records, which are out */
+        /* By its own records, which are out, or will be with the send that is. */
+        if (c->dirty && (c->send_armed || !conn_unsent(c))) {
             c->dirty = false;
             list_remove(&to->dirty, &c->turn_link);
         }
@@ -319,11 +323,16 @@ static void lend_flush(struct shard *to)
 }
 
 /* Is there something that only its own thread does, or does better? */
+static bool lend_owed(const struct shard *to)
+{
+    return to->kept || to->dirty.count || to->closed.count ||
+           wheel_next_ms(&to->wheel) < to->slept_until_ms;
+}
+
 static bool lend_left(const struct shard *to)
 {
-    return to->kept || to->dirty.count || to->closed.count || to->stopping ||
-           atomic_load_explicit(&to->mbox.head, memory_order_relaxed) ||
-           wheel_next_ms(&to->wheel) < to->slept_until_ms;
+    return lend_owed(to) || to->stopping ||
+           atomic_load_explicit(&to->mbox.head, memory_order_relaxed);
 }
 
 /* A message for a shard that sleeps costs two wake-ups and a context switch more than its bytes do,
@@ -334,9 +343,14 @@ static bool shard_lend(struct shard *s, struct shard *to)
         return false;
     s->lent_to |= 1ull << to->id;
     to->lent = true;
-    if (!to->kept) { /* else its owner is being woken already */
-        to->now_ms = s->now_ms;
-        to->now_unix_s = s->now_unix_s;
+    /* Else its owner is being woken already. What is set aside for it would add up, too: each piece
+     * of mail ends at most the two connections of its circuit (RING_BORROW_MAX). */
+    if (!lend_owed(to)) {
+        if (to->now_ms < s->now_ms) { /* our turn may have begun before its last one */
+            to->now_ms = s->now_ms;
+            to->now_unix_s = s->now_unix_s;
+        }
+        chunk_drain(&to->chunks);
         lend_mail(to);
         lend_flush(to);
         STAT_INC(&s->stats, turns_lent);
@@ -466,9 +480,10 @@ static bool shard_ended(struct shard *s)
         return false;
     s->empty = true;
     atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);
-    if (all_empty(s)) /* the next turn sends these, and ends */
+    /* Not by a doorbell: it brings no mail, so one that is about to sleep would miss it. */
+    if (all_empty(s))
         for (unsigned i = 0; i < s->d->shards_n; i++)
-            shard_bell(s, s->d->shard[i]);
+            ring_wake(s->d->shard[i]->ring);
     return false;
 }
 

@@ -134,7 +134,7 @@ static void submit(struct ring *r)
 {
     for (unsigned i = 0; i < r->sq_n; i++)
         submit_one(r, &r->sq[i]);
-    r->sq_n = 0;
+    r->sq_n = r->aside_n = 0;
 }
 
 static struct sim_sqe *prepare(struct ring *r, enum sim_op op, int fd, uint64_t ud)
@@ -188,10 +188,16 @@ void ring_cancel_fd(struct ring *r, int fd, uint64_t ud)
     prepare(r, SIM_CANCEL, fd, ud);
 }
 
+/* Its thread is still in ring_wait, although completions may have come: it has not run yet. */
+static bool asleep(const struct ring *r)
+{
+    return !(r->busy || r->again || r->sq_n > r->aside_n || r->taken < r->here.n);
+}
+
 void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud)
 {
     ASSERT(ud != 0);
-    if (target->o.mail != NULL && sim_ring_awake(target)) {
+    if (target->o.mail != NULL && !asleep(target)) {
         r->net->counts.bells_spared++;
         return;
     }
@@ -200,7 +206,7 @@ void ring_doorbell(struct ring *r, struct ring *target, uint64_t ud)
 
 bool ring_borrow(struct ring *target)
 {
-    if (target->lent || sim_ring_awake(target) || !sim_chance(target->net, target->net->o.lend_pct))
+    if (target->lent || !asleep(target) || !sim_chance(target->net, target->net->o.lend_pct))
         return false;
     target->lent = true;
     target->net->counts.lent++;
@@ -212,6 +218,7 @@ bool ring_give_back(struct ring *target)
     ASSERT(target->lent);
     ASSERT(target->sq_n <= RING_BORROW_MAX);
     target->lent = false;
+    target->aside_n = target->sq_n;
     return target->sq_n > 0;
 }
 

@@ -181,6 +181,7 @@ struct ring {
     uint64_t deadline_ns; /* until which the owner would sleep */
     bool busy;            /* its last wait brought something */
     bool lent;            /* another owner works on it */
+    unsigned aside_n;     /* of sq: prepared by such a one */
     bool again;           /* it was the first one at its time: see ring_wait */
     uint64_t waited_ns;
 

@@ -346,3 +346,41 @@ Test(sim_circuit, twenty_small_flows_at_once_reach_a_shard_that_sleeps, .timeout
     cr_assert(lt(u64, 0, sim_net_counts(s->net)->lent));
     ended(s);
 }
+
+/* Each record ends in a byte for another sink than the one before: what is being gathered moves on
+ * with each, and must not move past the end of scratch. */
+Test(sim_circuit, records_that_change_their_sink_stay_in_scratch, .timeout = 60)
+{
+    enum { R = RECORD_PLAIN_MAX - 13, RECS = 7 };
+    static const uint8_t zero[R];
+    struct config cfg;
+
+    sim_config(&cfg, NULL); /* seed 2: receive buffers of RECV_BUF_BYTES */
+    struct sim *s = sim_new(2, (struct sim_opts){ .socket_bytes = 262144 }, &cfg);
+    struct sim_conn *from = client(s, SOURCE, 0), *a = client(s, TARGET, 0),
+                    *b = client(s, OTHER, 0);
+    struct sim_stream *st[2];
+
+    reserved(a);
+    reserved(b);
+    cr_assert(eq(int, connect_status(from, TARGET, &st[0]), HOP_OK));
+    cr_assert(eq(int, connect_status(from, OTHER, &st[1]), HOP_OK));
+    sim_run_ms(s, 100);
+    from->record_max = R;
+    from->excused = a->excused = b->excused = st[0]->excused = st[1]->excused = true;
+    for (int i = 0; i < RECS; i++) {
+        /* A frame of a stream that does not exist, and behind it one byte of one that does. */
+        uint8_t head[12] = { 0, 0, 0, 0, 0, 0, 0x77, 0x77, 0, 0, (R - 25) >> 8, (R - 25) & 255 };
+        uint8_t d[12];
+
+        sim_put_plain(from, bytes_of(head, 12));
+        sim_put_plain(from, bytes_of(zero, R - 25));
+        yamux_put_data(&st[i % 2]->y, d, 1, 0);
+        sim_put_plain(from, bytes_of(d, 12));
+        sim_put_plain(from, bytes_of(zero, 1));
+    }
+    sim_conn_look(from);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, STAT_GET(&s->shard[0].stats, bytes_src_to_dst), RECS));
+    ended(s);
+}
