@@ -283,6 +283,12 @@ static void conn_drop_streams(struct conn *c)
     ASSERT(c->runnable.count == 0);
 }
 
+static void conn_drop_tx(struct conn *c)
+{
+    STAT_ADD(&c->shard->stats, tx_queued, -(int64_t)c->tx.bytes);
+    chunkq_clear(&c->tx, &c->shard->chunks);
+}
+
 void conn_close(struct conn *c, const char *why)
 {
     struct shard *s = c->shard;
@@ -306,7 +312,7 @@ void conn_close(struct conn *c, const char *why)
     chunkq_clear(&c->in, &s->chunks);
     chunkq_clear(&c->ctl, &s->chunks);
     if (!c->send_armed)
-        chunkq_clear(&c->tx, &s->chunks);
+        conn_drop_tx(c);
     crypto_wipe(&c->rx_key, sizeof(c->rx_key));
     crypto_wipe(&c->tx_key, sizeof(c->tx_key));
     if (c->dirty)
@@ -347,7 +353,7 @@ static void conn_free(struct conn *c)
 {
     struct shard *s = c->shard;
 
-    chunkq_clear(&c->tx, &s->chunks);
+    conn_drop_tx(c);
     ring_close(s->ring, c->fd);
     if (c->counted_conn)
         quota_drop(s->d->quota, s->d->key_conns);
@@ -362,8 +368,27 @@ void conn_relieve_one(struct shard *s)
     conn_close(c, "half a record while memory is short");
 }
 
+/* A send that made no progress for so long: who does not read holds what others need to write. */
+static void relieve_stalled(struct shard *s)
+{
+    struct link *next = s->sending.first;
+
+    for (int i = 0; i < RELIEF_MAX && next; i++) {
+        struct conn *c = CONTAINER_OF(next, struct conn, send_link);
+
+        if (s->now_ms < c->send_ms + STALLED_SEND_MS)
+            return;
+        next = next->next; /* closing takes nobody off this list: completions do */
+        if (c->state == CONN_CLOSED)
+            continue;
+        STAT_INC(&s->stats, slow_closed);
+        conn_close(c, "reads nothing while memory is short");
+    }
+}
+
 void conn_relieve(struct shard *s)
 {
+    relieve_stalled(s);
     for (int i = 0; i < RELIEF_MAX && s->halves.first; i++) {
         struct conn *c = CONTAINER_OF(s->halves.first, struct conn, half_link);
 

@@ -73,6 +73,8 @@ struct conn {
     uint16_t hop_streams, stop_streams;
     bool shaking; /* in the shard's list of that name */
     struct link turn_link, dry_link, shake_link;
+    struct link send_link; /* in the shard's list of those with a send in flight */
+    uint64_t send_ms;      /* since when it is */
     struct timer timer;
     uint64_t born_ms, active_ms;
     uint64_t half_ms;      /* since when half a record waits in `in` */
@@ -106,7 +108,8 @@ void conn_close(struct conn *c, const char *why); /* at once; the object may out
 void conn_give_up(struct conn *c, const char *why);
 /* Says GoAway(code) if there is a muxer, flushes, then closes. */
 void conn_farewell(struct conn *c, uint32_t code, const char *why);
-/* While memory is short: those that have held half a record for too long are closed. */
+/* While memory is short: those that have held half a record, or what they do not read, for too long
+ * are closed. */
 void conn_relieve(struct shard *s);
 void conn_relieve_one(struct shard *s); /* the one that has held it longest */
 /* End of turn: frees the closed ones of which nothing is in flight. */

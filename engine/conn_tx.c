@@ -18,6 +18,7 @@ bool conn_write_raw(struct conn *c, struct bytes b)
 {
     if (!chunkq_append(&c->tx, &c->shard->chunks, b))
         return false;
+    STAT_ADD(&c->shard->stats, tx_queued, b.n);
     conn_mark_dirty(c);
     return true;
 }
@@ -56,6 +57,7 @@ bool conn_seal(struct conn *c, const struct bytes *parts, size_t n, size_t total
     aead_seal(s->aead, &c->tx_key, parts, n, at + NOISE_FRAME_HEAD);
     k->len += (uint32_t)sealed;
     c->tx.bytes += sealed;
+    STAT_ADD(&s->stats, tx_queued, sealed);
     STAT_INC(&s->stats, tx_records);
     conn_mark_dirty(c);
     return true;
@@ -127,6 +129,7 @@ static void conn_sent(struct conn *c, int32_t res)
         ASSERT((size_t)res <= c->tx.bytes);
         chunkq_consume(&c->tx, &s->chunks, (size_t)res);
         STAT_ADD(&s->stats, tx_bytes, res);
+        STAT_ADD(&s->stats, tx_queued, -(int64_t)res);
         c->tx_bytes += (uint64_t)res;
     }
     if (conn_unsent(c))
@@ -151,6 +154,8 @@ static void conn_send(struct conn *c)
     a = &s->sends[s->sends_n++];
     send_args_fill(a, c);
     c->send_armed = true;
+    c->send_ms = s->now_ms;
+    list_append(&s->sending, &c->send_link);
     c->ops++;
     ring_sendmsg(s->ring, c->fd, &a->msg, ud_make(OP_SEND, c->head.gen, c->head.idx));
 }
@@ -184,6 +189,7 @@ void conn_on_send(struct conn *c, int32_t res)
 {
     ASSERT(c->send_armed);
     c->send_armed = false;
+    list_remove(&c->shard->sending, &c->send_link);
     c->ops--;
     if (c->state != CONN_CLOSED)
         conn_sent(c, res);

@@ -60,6 +60,7 @@ enum {
      * as a connection lives, and others would lose their circuits for want of a chunk. */
     HALF_RECORD_MS = 10000,
     HALF_RECORD_PART = 4,
+    STALLED_SEND_MS = 10000, /* or hold TX_HIGH for a peer that reads nothing */
     RELIEF_MAX = 256,
 
     /* Streams. */

@@ -74,9 +74,10 @@ struct shard {
     uint64_t bells; /* bitmap of shards to wake at the end of the turn */
     bool bell_control;
     bool draining, stopping;
-    bool empty;         /* stopping, and nothing is left: counted in the daemon's shards_empty */
-    struct list halves; /* connections with half a record, oldest first */
-    size_t half_bytes;  /* all of those */
+    bool empty;          /* stopping, and nothing is left: counted in the daemon's shards_empty */
+    struct list sending; /* connections with a send in flight, oldest first */
+    struct list halves;  /* connections with half a record, oldest first */
+    size_t half_bytes;   /* all of those */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);

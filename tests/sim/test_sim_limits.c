@@ -526,3 +526,43 @@ Test(sim_access, reserve_and_both_ends_of_connect_ask_the_list, .timeout = 60)
             ended_with_list(s);
         }
 }
+
+/* Targets that never read hold all the chunks that make records; when that is noticed, who
+ * reads gets them back. */
+Test(sim_limit, who_never_reads_is_closed_while_memory_is_short, .timeout = 60)
+{
+    struct config cfg;
+
+    sim_config(&cfg, NULL);
+    cfg.buffer_bytes_max = 2 << 20;
+    struct sim *s = calm(&cfg);
+    struct sim_conn *from = client(s, SOURCE, 0), *good = client(s, OTHER, 0), *deaf[3];
+    struct sim_stream *st, *to_deaf[3];
+    uint64_t began_ms;
+
+    reserved(good);
+    cr_assert(eq(int, connect_status(from, OTHER, &st), HOP_OK));
+    for (unsigned i = 0; i < ARRAY_LEN(deaf); i++) {
+        deaf[i] = client(s, OTHER + 1 + i, 0);
+        reserved(deaf[i]);
+        cr_assert(eq(int, connect_status(from, OTHER + 1 + i, &to_deaf[i]), HOP_OK));
+        deaf[i]->deaf = deaf[i]->excused = to_deaf[i]->excused = true;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(deaf); i++)
+        sim_flow_start(to_deaf[i], 1000000, 16384, false);
+    began_ms = sim_now(s);
+    while (sim_now(s) < began_ms + STALLED_SEND_MS + 2000) {
+        uint8_t frame[YAMUX_HEADER];
+
+        sim_run_ms(s, 500);
+        yamux_put_ping(frame, 7); /* somebody has to bring turns */
+        sim_put_plain(good, bytes_of(frame, sizeof(frame)));
+    }
+    SIM_OK(s);
+    cr_assert(eq(u64, STAT_GET(&s->shard[0].stats, slow_closed), ARRAY_LEN(deaf)));
+    cr_assert(eq(u32, s->shard[0].conns.live, 2));
+    cr_assert(good->state == SC_UP && from->state == SC_UP);
+    sim_flow_start(st, 2000000, 16384, true);
+    SIM_UNTIL(s, st->tx->fin_got, 2000);
+    ended(s);
+}
