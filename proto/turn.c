@@ -306,6 +306,10 @@ void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const 
 {
     struct turn_perm *p = any_perm(t, a, ip);
 
+    if (p && p->expires_ms <= now_ms) { /* then it is a new one, the last of a->perms */
+        perm_free(t, p);
+        p = NULL;
+    }
     if (p) {
         list_remove(&t->perms_by_expiry, &p->by_expiry);
     } else {
@@ -323,6 +327,12 @@ void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const 
     }
     p->expires_ms = now_ms + TURN_PERMISSION_MS;
     list_append(&t->perms_by_expiry, &p->by_expiry);
+}
+
+void turn_perm_undo(struct turn *t, struct turn_alloc *a, size_t n)
+{
+    for (; n; n--)
+        perm_free(t, CONTAINER_OF(a->perms.last, struct turn_perm, of_alloc));
 }
 
 static struct turn_chan *any_number(struct turn *t, const struct turn_alloc *a, uint16_t number)

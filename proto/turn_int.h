@@ -31,6 +31,7 @@ struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct t
                                  const uint8_t ip[16]);
 bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t more);
 void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const uint8_t ip[16]);
+void turn_perm_undo(struct turn *t, struct turn_alloc *a, size_t n); /* the n newest of them */
 struct turn_chan *turn_chan_by_number(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
                                       uint16_t number);
 struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,

@@ -374,22 +374,40 @@ static unsigned judge_peer(const struct req *r, const struct stun_addr *peer)
     return c->peer_ok(c->arg, &peer->addr) ? 0 : 403;
 }
 
+/* Takes those that are not there yet, or none: only what was taken tells how many differ, however
+ * often a message names one, and without comparing each with each. */
+static bool permit_new(struct req *r)
+{
+    struct stun_addr peer;
+    uint16_t pos = 0;
+    size_t taken = 0;
+
+    while (stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer)) {
+        if (turn_perm_find(r->t, r->now.ms, r->alloc, peer.addr.ip))
+            continue;
+        if (!turn_perm_room(r->t, r->alloc, 1)) {
+            turn_perm_undo(r->t, r->alloc, taken);
+            return false;
+        }
+        turn_perm_put(r->t, r->now.ms, r->alloc, peer.addr.ip);
+        taken++;
+    }
+    return true;
+}
+
 /* All are looked at before any is installed: one that may come in must not bring others (turn.md
  * §9.6). */
 static void on_create_permission(struct req *r)
 {
     struct stun_addr peer;
     uint16_t pos = 0;
-    size_t more = 0;
     unsigned code = stun_has(r->m, STUN_XOR_PEER_ADDRESS) ? 0 : 400;
 
     if (stun_is_broken(r->m, STUN_XOR_PEER_ADDRESS))
         code = 400;
-    while (!code && stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer)) {
+    while (!code && stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer))
         code = judge_peer(r, &peer);
-        more += !turn_perm_find(r->t, r->now.ms, r->alloc, peer.addr.ip);
-    }
-    if (!code && !turn_perm_room(r->t, r->alloc, more)) /* one named twice counts twice */
+    if (!code && !permit_new(r))
         code = 508;
     if (code) {
         refuse(r, code);

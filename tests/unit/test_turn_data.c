@@ -112,6 +112,65 @@ Test(turn_permission, holds_its_bounds_and_refuses_with_508)
     cr_expect(permit(&alice2, peers[0]) == 0);
 }
 
+Test(turn_permission, an_address_named_twice_counts_once)
+{
+    static const char *const twice[] = { PEER, PEER_OTHER_PORT, PEER, PEER2 };
+
+    w.config.limits.alloc_perms_max = 2;
+    world_begin();
+    struct turn_alloc *a = allocated_by(&alice, 1);
+
+    cr_expect(permit_all(twice, 4) == 0 && w.t.perms == 2);
+    pass_ms(299999);
+    cr_expect(from_peer(a, PEER) == 0 && from_peer(a, PEER2) == 0);
+    cr_expect(permit_all(twice, 4) == 0, "refreshing");
+}
+
+/* Those that would have fitted go with the one that does not, and what was there keeps its time. */
+Test(turn_permission, a_batch_that_does_not_fit_leaves_nothing)
+{
+    static const char *const three[] = { PEER, PEER2, "192.0.2.77:1" };
+
+    w.config.limits.alloc_perms_max = 2;
+    world_begin();
+    struct turn_alloc *a = allocated_by(&alice, 1);
+
+    cr_assert(permit(&alice, PEER) == 0);
+    pass_ms(100000);
+    cr_expect(permit_all(three, 3) == 508 && w.t.perms == 1);
+    cr_expect(from_peer(a, PEER) == 0 && from_peer(a, PEER2) == -1);
+    pass_ms(200000);
+    cr_expect(from_peer(a, PEER) == -1, "not refreshed by what was refused");
+    cr_expect(permit_all(three, 2) == 0);
+}
+
+/* One that has ended and was not swept yet is a new one: it goes with the rest. */
+Test(turn_permission, a_batch_that_does_not_fit_revives_nothing)
+{
+    enum { MANY = TURN_SWEEP_MAX + 10 };
+    static char text[2 * MANY][24];
+    const char *all[2 * MANY], *batch[MANY];
+
+    w.config.limits.perms_max = MANY;
+    w.config.limits.alloc_perms_max = MANY;
+    world_begin();
+    struct turn_alloc *a = allocated_by(&alice, 1);
+
+    for (unsigned i = 0; i < 2 * MANY; i++) {
+        snprintf(text[i], sizeof(text[i]), "192.0.2.%u:1", 100 + i);
+        all[i] = text[i];
+    }
+    cr_assert(permit_all(all, MANY) == 0);
+    pass_ms(TURN_PERMISSION_MS); /* the next call sweeps all but ten */
+    batch[0] = all[TURN_SWEEP_MAX];
+    for (unsigned i = 0; i <= TURN_SWEEP_MAX; i++)
+        batch[1 + i] = all[MANY + i];
+    cr_expect(permit_all(batch, TURN_SWEEP_MAX + 2) == 508);
+    for (unsigned i = 0; i < 2 * MANY; i++)
+        cr_expect(from_peer(a, all[i]) == -1, "%s", all[i]);
+    cr_expect(permit_all(batch, TURN_SWEEP_MAX) == 0 && w.t.perms == TURN_SWEEP_MAX);
+}
+
 /* ---- channels ------------------------------------------------------------------------------ */
 
 Test(turn_channel, turn_66_numbers_and_peers_are_legal_or_400)

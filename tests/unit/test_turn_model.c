@@ -175,11 +175,15 @@ static void step_permit(struct seeded *s, int i, bool as_bob)
     int chosen[3], want = model_owner(a, as_bob);
 
     for (unsigned c = 0; c < n; c++) {
+        bool named = false;
+
         chosen[c] = (int)seeded_below(s, PEERS);
         put_peer(k, peers[chosen[c]]);
         if (!want)
             want = model_peer(a, chosen[c]);
-        fresh += a->perm[ip_of(chosen[c])] <= w.now.ms;
+        for (unsigned before = 0; before < c; before++)
+            named = named || ip_of(chosen[before]) == ip_of(chosen[c]);
+        fresh += !named && a->perm[ip_of(chosen[c])] <= w.now.ms;
     }
     totals(&allocs, &perms, &chans);
     if (!want && (model_perms(a) + fresh > w.config.limits.alloc_perms_max ||
