@@ -85,7 +85,8 @@ struct turn_config {
     /* The key of a user for a->alg, or false. Borrows; called within turn_on_message. May be NULL.
      */
     bool (*find_user)(void *arg, const struct stun_auth *a, struct stun_key *key);
-    /* May this be a peer? By the canonical address: IPv4 as mapped. */
+    /* May this be a peer? By the canonical address: IPv4 as mapped. Port 0: may any port of that
+     * IP, for a permission; what is sent to one is asked about again. */
     bool (*peer_ok)(void *arg, const struct netaddr *peer);
     void *arg;
 };

@@ -405,8 +405,10 @@ static void on_create_permission(struct req *r)
 
     if (stun_is_broken(r->m, STUN_XOR_PEER_ADDRESS))
         code = 400;
-    while (!code && stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer))
+    while (!code && stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer)) {
+        peer.addr.port = 0; /* ignored (RFC 8656 §9.2) */
         code = judge_peer(r, &peer);
+    }
     if (!code && !permit_new(r))
         code = 508;
     if (code) {
