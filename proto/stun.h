@@ -236,6 +236,7 @@ void stun_put_type(struct stun_build *b, uint16_t type, struct bytes value); /* 
 void stun_put_u8(struct stun_build *b, enum stun_attr a, uint8_t v);         /* and three zeroes */
 void stun_put_u16(struct stun_build *b, enum stun_attr a, uint16_t v);       /* and two */
 void stun_put_u32(struct stun_build *b, enum stun_attr a, uint32_t v);
+void stun_put_padding(struct stun_build *b, size_t n); /* PADDING, of zeroes */
 void stun_put_even_port(struct stun_build *b, bool reserve);
 /* Xored for the XOR-… ones. The family is a->v6. */
 void stun_put_addr(struct stun_build *b, enum stun_attr a, const struct stun_addr *addr);

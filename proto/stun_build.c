@@ -66,6 +66,14 @@ void stun_put_u8(struct stun_build *b, enum stun_attr a, uint8_t v)
     stun_put_u32(b, a, (uint32_t)v << 24);
 }
 
+void stun_put_padding(struct stun_build *b, size_t n)
+{
+    uint8_t *at = stun_room(b, stun_attr_type(STUN_PADDING), n);
+
+    if (at)
+        memset(at, 0, n);
+}
+
 void stun_put_even_port(struct stun_build *b, bool reserve)
 {
     const uint8_t r = reserve ? 0x80 : 0; /* RFC 8656 §18.6 */

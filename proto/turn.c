@@ -62,6 +62,21 @@ size_t turn_memory_bytes(const struct turn_limits *l)
     return deal_all(&t, l, NULL, &tables);
 }
 
+static void check_behaviour(const struct turn_behaviour *b, enum turn_family f)
+{
+    struct netaddr at[2] = { { .port = b->port[0] }, { .port = b->port[1] } };
+
+    if (!b->on)
+        return;
+    for (int i = 0; i < 2; i++) {
+        memcpy(at[i].ip, b->ip[i], sizeof(at[i].ip));
+        ASSERT(turn_family_of(&at[i]) == f);
+        ASSERT(at[i].port != 0);
+    }
+    ASSERT(at[0].port != at[1].port);
+    ASSERT(memcmp(at[0].ip, at[1].ip, sizeof(at[0].ip)) != 0);
+}
+
 void turn_init(struct turn *t, const struct turn_config *config, void *memory,
                const uint8_t key[16])
 {
@@ -72,6 +87,8 @@ void turn_init(struct turn *t, const struct turn_config *config, void *memory,
     ASSERT(l->alloc_perms_max > 0 && l->alloc_chans_max > 0);
     ASSERT(config->realm.name.n <= TURN_REALM_MAX);
     ASSERT(config->peer_ok);
+    for (int f = 0; f < TURN_FAMILIES; f++)
+        check_behaviour(&config->behaviour[f], (enum turn_family)f);
     memset(t, 0, sizeof(*t));
     t->config = *config;
     memcpy(t->key, key, sizeof(t->key));

@@ -5,9 +5,8 @@
  * allocation is named by pointer while it lives; what outlives a call to the kernel compares
  * `generation`. Units:   monotonic ms, but for expiries inside usernames (Unix seconds). Errors:  a
  * peer's message ends in an answer, or in silence with a cause to count. Left to the caller: relay
- * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 5780's second
- * address, RFC 6062 and RFC 8016; REQUESTED-TRANSPORT TCP is refused with 442 and MOBILITY-TICKET
- * with 405. */
+ * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 6062 and RFC 8016;
+ * REQUESTED-TRANSPORT TCP is refused with 442 and MOBILITY-TICKET with 405. */
 #ifndef SLUICE_PROTO_TURN_H
 #define SLUICE_PROTO_TURN_H
 
@@ -21,6 +20,7 @@ enum {
     TURN_CHANNEL_MS = 600000,    /* §12: fixed */
     TURN_REPLY_MAX = 512, /* room that every answer fits into, for realms up to TURN_REALM_MAX */
     TURN_REALM_MAX = 255,
+    TURN_MTU = 1500,     /* a reply with PADDING fills what room there is beyond TURN_REPLY_MAX */
     TURN_SWEEP_MAX = 64, /* permissions, and channels, that a call forgets at most */
     TURN_OWNER = STUN_USERHASH_BYTES,
     TURN_TOKEN = 8,
@@ -78,8 +78,19 @@ struct turn_limits {
     bool strict_expiry;                        /* ephemeral names end mid-call too (§8.3) */
 };
 
+/* RFC 5780, for a family with two addresses. Datagrams are received on all four of ip × port. A
+ * reply is then three times as long as its request, and RESPONSE-PORT sends it to another port of
+ * the source: the caller's rate limit must hold for both. */
+struct turn_behaviour {
+    bool on;
+    uint8_t ip[2][16];
+    uint16_t port[2];
+    uint16_t mtu; /* of the way out; 0: 1500 */
+};
+
 struct turn_config {
     struct turn_limits limits;
+    struct turn_behaviour behaviour[TURN_FAMILIES];
     struct stun_realm realm;
     struct stun_secrets secrets; /* count 0: none */
     /* The key of a user for a->alg, or false. Borrows; called within turn_on_message. May be NULL.
@@ -153,6 +164,8 @@ struct turn_out {
     size_t cap;
     struct bytes reply; /* n == 0: none */
     uint16_t code;      /* of the error in it; 0 */
+    bool detour;        /* RFC 5780: the reply goes so, not back where the request came from */
+    struct netaddr from, to;
     enum turn_drop drop;
     enum turn_act act;
     struct turn_alloc *alloc; /* of the act, else of the 5-tuple if there is one */

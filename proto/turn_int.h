@@ -46,6 +46,10 @@ void turn_half_end(struct turn *t, struct turn_alloc *a, enum turn_family f, str
 void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
                      const struct stun_msg *m, struct turn_out *out);
 
+/* turn_binding.c */
+void turn_on_binding(const struct turn *t, const struct turn_tuple *tuple, const struct stun_msg *m,
+                     struct turn_out *out);
+
 struct turn_seal {
     enum stun_mac mac;
     struct stun_key key;

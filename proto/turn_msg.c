@@ -44,34 +44,6 @@ void turn_reply_unknown(struct turn_out *out, const struct stun_msg *m, const ui
     out->code = 420;
 }
 
-/* ---- Binding ------------------------------------------------------------------------------- */
-
-/* No state, no credentials, one attribute (turn.md §7). What old and ICE clients attach is let by.
- */
-static void on_binding(const struct turn_tuple *tuple, const struct stun_msg *m,
-                       struct turn_out *out)
-{
-    const struct turn_seal seal = { .mac = STUN_MAC_NONE,
-                                    .fingerprint = stun_has(m, STUN_FINGERPRINT) && !m->classic };
-    uint64_t all = ~(STUN_BIT(STUN_ACCESS_TOKEN) | STUN_BIT(STUN_RESPONSE_PORT) |
-                     STUN_BIT(STUN_PADDING) | STUN_BIT(STUN_CHANGE_REQUEST));
-    struct stun_addr mapped = stun_addr_of(&tuple->client);
-    uint16_t types[STUN_UNKNOWN_MAX];
-    struct stun_build b;
-
-    if (stun_has(m, STUN_CHANGE_REQUEST) && stun_u32(m, STUN_CHANGE_REQUEST) == 0)
-        all |= STUN_BIT(STUN_CHANGE_REQUEST); /* clients probe with it: as if absent */
-    size_t unknown = stun_refused(m, all, types);
-
-    if (unknown) {
-        turn_reply_unknown(out, m, types, unknown, &seal);
-        return;
-    }
-    turn_reply_begin(out, &b, stun_type(STUN_BINDING, STUN_SUCCESS), stun_id(m));
-    stun_put_addr(&b, m->classic ? STUN_MAPPED_ADDRESS : STUN_XOR_MAPPED_ADDRESS, &mapped);
-    turn_reply_end(out, &b, &seal);
-}
-
 /* ---- client to peer ------------------------------------------------------------------------ */
 
 /* May this allocation send there now? Permissions first: they are the cheaper question. */
@@ -175,7 +147,7 @@ static void on_stun(struct turn *t, struct turn_now now, const struct turn_tuple
     }
     if (method == STUN_BINDING) {
         if (class == STUN_REQUEST) /* an indication keeps the NAT open, and that was all */
-            on_binding(tuple, m, out);
+            turn_on_binding(t, tuple, m, out);
         return;
     }
     if (method == STUN_SEND && class == STUN_INDICATION && !m->classic) {
