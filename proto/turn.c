@@ -44,7 +44,7 @@ static size_t deal_all(struct turn *t, const struct turn_limits *l, uint8_t *mem
     tables->perms = deal(&memory, &sum, l->perms_max, sizeof(struct turn_perm));
     tables->chans = deal(&memory, &sum, l->chans_max, sizeof(struct turn_chan));
     t->heap = deal(&memory, &sum, l->allocs_max, sizeof(void *));
-    t->alloc_bucket = deal(&memory, &sum, allocs, sizeof(void *));
+    t->seat_bucket = deal(&memory, &sum, allocs, sizeof(void *));
     t->perm_bucket = deal(&memory, &sum, perms, sizeof(void *));
     t->number_bucket = deal(&memory, &sum, chans, sizeof(void *));
     t->peer_bucket = deal(&memory, &sum, chans, sizeof(void *));
@@ -92,7 +92,9 @@ void turn_init(struct turn *t, const struct turn_config *config, void *memory,
     memset(t, 0, sizeof(*t));
     t->config = *config;
     memcpy(t->key, key, sizeof(t->key));
+    ASSERT(config->place.shards == 0 || config->place.shard < config->place.shards);
     deal_all(t, l, memory, &tables);
+    t->slots = tables.allocs;
     for (uint32_t i = 0; i < l->allocs_max; i++)
         list_append(&t->free_allocs, &tables.allocs[i].link);
     for (uint32_t i = 0; i < l->perms_max; i++)
@@ -107,17 +109,6 @@ enum turn_family turn_family_of(const struct netaddr *a)
 }
 
 /* ---- hashes -------------------------------------------------------------------------------- */
-
-static bool same_addr(const struct netaddr *a, const struct netaddr *b)
-{
-    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
-}
-
-static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
-{
-    return a->transport == b->transport && same_addr(&a->client, &b->client) &&
-           same_addr(&a->server, &b->server);
-}
 
 /* Clients choose their addresses, and peers': the hash is keyed. */
 static uint32_t hash_of(const struct turn *t, const void *owner, const struct netaddr *a,
@@ -141,9 +132,9 @@ static uint32_t hash_of(const struct turn *t, const void *owner, const struct ne
     return (uint32_t)crypto_siphash(t->key, bytes_of(text, w.wrote));
 }
 
-static struct turn_alloc **alloc_head(struct turn *t, const struct turn_tuple *k)
+static struct turn_seat **seat_head(struct turn *t, const struct turn_tuple *k)
 {
-    return &t->alloc_bucket[hash_of(t, NULL, &k->client, &k->server, k->transport) & t->alloc_mask];
+    return &t->seat_bucket[hash_of(t, NULL, &k->client, &k->server, k->transport) & t->alloc_mask];
 }
 
 static struct turn_perm **perm_head(struct turn *t, const struct turn_alloc *a,
@@ -237,6 +228,8 @@ uint64_t turn_deadline_ms(const struct turn *t)
         due = min_u64(due, CONTAINER_OF(p, struct turn_perm, by_expiry)->expires_ms);
     if (c)
         due = min_u64(due, CONTAINER_OF(c, struct turn_chan, by_expiry)->expires_ms);
+    if (t->moving.first)
+        due = min_u64(due, CONTAINER_OF(t->moving.first, struct turn_alloc, by_move)->move_ms);
     return due;
 }
 
@@ -366,7 +359,7 @@ static struct turn_chan *any_peer(struct turn *t, const struct turn_alloc *a,
 {
     struct turn_chan *c = *peer_head(t, a, peer);
 
-    while (c && (c->alloc != a || !same_addr(&c->peer, peer)))
+    while (c && (c->alloc != a || !turn_same_addr(&c->peer, peer)))
         c = c->next_by_peer;
     return c;
 }
@@ -437,16 +430,35 @@ void turn_chan_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, uint16
 
 struct turn_alloc *turn_find(struct turn *t, const struct turn_tuple *tuple)
 {
-    struct turn_alloc *a = *alloc_head(t, tuple);
+    struct turn_seat *s = *seat_head(t, tuple);
 
-    while (a && !same_tuple(&a->tuple, tuple))
-        a = a->next_in_bucket;
-    return a;
+    while (s && !turn_same_tuple(&s->tuple, tuple))
+        s = s->next_in_bucket;
+    return s ? s->alloc : NULL;
+}
+
+void turn_seat_take(struct turn *t, struct turn_seat *s, struct turn_alloc *a,
+                    const struct turn_tuple *tuple)
+{
+    struct turn_seat **head = seat_head(t, tuple);
+
+    ASSERT(!s->alloc);
+    *s = (struct turn_seat){ .next_in_bucket = *head, .alloc = a, .tuple = *tuple };
+    *head = s;
+}
+
+void turn_seat_leave(struct turn *t, struct turn_seat *s)
+{
+    struct turn_seat **head = seat_head(t, &s->tuple);
+
+    if (!s->alloc)
+        return;
+    UNCHAIN(head, s, next_in_bucket);
+    s->alloc = NULL;
 }
 
 struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple)
 {
-    struct turn_alloc **head = alloc_head(t, tuple);
     struct link *k = list_pop(&t->free_allocs);
 
     if (!k)
@@ -454,24 +466,24 @@ struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple
     struct turn_alloc *a = CONTAINER_OF(k, struct turn_alloc, link);
     uint32_t generation = a->generation + 1;
 
-    *a = (struct turn_alloc){
-        .generation = generation, .tuple = *tuple, .heap_at = NOT_IN_HEAP, .next_in_bucket = *head
-    };
-    *head = a;
+    *a = (struct turn_alloc){ .generation = generation, .tuple = *tuple, .heap_at = NOT_IN_HEAP };
+    turn_seat_take(t, &a->seat[0], a, tuple);
     t->allocs++;
     return a;
 }
 
 void turn_alloc_free(struct turn *t, struct turn_alloc *a)
 {
-    struct turn_alloc **head = alloc_head(t, &a->tuple);
-
     while (a->perms.first)
         perm_free(t, CONTAINER_OF(a->perms.first, struct turn_perm, of_alloc));
     while (a->chans.first)
         chan_free(t, CONTAINER_OF(a->chans.first, struct turn_chan, of_alloc));
     heap_remove(t, a);
-    UNCHAIN(head, a, next_in_bucket);
+    if (turn_is_moving(a))
+        list_remove(&t->moving, &a->by_move);
+    turn_seat_leave(t, &a->seat[0]);
+    turn_seat_leave(t, &a->seat[1]);
+    a->mobile = false; /* no ticket leads to a free slot */
     crypto_wipe(&a->key, sizeof(a->key));
     list_append(&t->free_allocs, &a->link);
     t->allocs--;
@@ -497,6 +509,14 @@ bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out)
 {
     *out = turn_out_of(out->buf, out->cap);
     turn_sweep(t, now_ms);
+    if (t->moving.first) {
+        struct turn_alloc *a = CONTAINER_OF(t->moving.first, struct turn_alloc, by_move);
+
+        if (a->move_ms <= now_ms) {
+            turn_move_end(t, a, out);
+            return true;
+        }
+    }
     if (t->heap_count == 0 || due_ms(t->heap[0]) > now_ms)
         return false;
     struct turn_alloc *a = t->heap[0];

@@ -5,8 +5,8 @@
  * allocation is named by pointer while it lives; what outlives a call to the kernel compares
  * `generation`. Units:   monotonic ms, but for expiries inside usernames (Unix seconds). Errors:  a
  * peer's message ends in an answer, or in silence with a cause to count. Left to the caller: relay
- * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 6062 and RFC 8016;
- * REQUESTED-TRANSPORT TCP is refused with 442 and MOBILITY-TICKET with 405. */
+ * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 6062:
+ * REQUESTED-TRANSPORT TCP is refused with 442. */
 #ifndef SLUICE_PROTO_TURN_H
 #define SLUICE_PROTO_TURN_H
 
@@ -24,6 +24,8 @@ enum {
     TURN_SWEEP_MAX = 64, /* permissions, and channels, that a call forgets at most */
     TURN_OWNER = STUN_USERHASH_BYTES,
     TURN_TOKEN = 8,
+    TURN_TICKET = 32,
+    TURN_MOVE_MS = 30000, /* a client that has moved is heard on the old path for so long */
 };
 
 enum turn_transport { TURN_UDP, TURN_TCP, TURN_TLS, TURN_DTLS };
@@ -42,11 +44,23 @@ struct turn_half {
     uint64_t expires_ms;
 };
 
-struct turn_alloc {
-    struct link link; /* free, or nowhere */
-    struct turn_alloc *next_in_bucket;
+/* A 5-tuple in the table. */
+struct turn_seat {
+    struct turn_seat *next_in_bucket;
+    struct turn_alloc *alloc; /* NULL: free */
     struct turn_tuple tuple;
-    uint32_t generation; /* of this slot; another one is another allocation */
+};
+
+struct turn_alloc {
+    struct link link;         /* free, or nowhere */
+    struct turn_tuple tuple;  /* where data and late answers go */
+    struct turn_seat seat[2]; /* of `tuple`, free while its stream is gone; and where it moves to */
+    struct link by_move;      /* while it moves */
+    uint64_t move_ms;         /* when it has moved, heard or not */
+    bool mobile;              /* asked for by an empty MOBILITY-TICKET (RFC 8016) */
+    uint32_t serial;          /* of its one valid ticket */
+    uint8_t resume_tid[STUN_TID]; /* of the Refresh that spent the one before */
+    uint32_t generation;          /* of this slot; another one is another allocation */
     uint32_t heap_at;
     bool pending;     /* waits for turn_on_bound */
     bool fingerprint; /* the client wants it (turn.md §5) */
@@ -76,6 +90,14 @@ struct turn_limits {
     bool compat_channels;                      /* 0x5000..0x7fff, for clients of RFC 5766 */
     bool classic;                              /* RFC 3489 Binding */
     bool strict_expiry;                        /* ephemeral names end mid-call too (§8.3) */
+    bool mobility;                             /* RFC 8016 */
+};
+
+/* The machines that share one address. What a client carries from one 5-tuple to another says whose
+ * it is. */
+struct turn_place {
+    uint16_t shard, shards;
+    uint8_t key[32]; /* random, one for all of them */
 };
 
 /* RFC 5780, for a family with two addresses. Datagrams are received on all four of ip × port. A
@@ -91,6 +113,7 @@ struct turn_behaviour {
 struct turn_config {
     struct turn_limits limits;
     struct turn_behaviour behaviour[TURN_FAMILIES];
+    struct turn_place place;
     struct stun_realm realm;
     struct stun_secrets secrets; /* count 0: none */
     /* The key of a user for a->alg, or false. Borrows; called within turn_on_message. May be NULL.
@@ -109,7 +132,9 @@ struct turn {
     uint32_t allocs, perms, chans; /* in use */
     struct list free_allocs, free_perms, free_chans;
     struct list perms_by_expiry, chans_by_expiry;
-    struct turn_alloc **alloc_bucket;
+    struct list moving; /* by deadline: all take TURN_MOVE_MS */
+    struct turn_alloc *slots;
+    struct turn_seat **seat_bucket;
     struct turn_perm **perm_bucket;
     struct turn_chan **number_bucket, **peer_bucket;
     uint32_t alloc_mask, perm_mask, chan_mask;
@@ -137,6 +162,7 @@ enum turn_drop {
     TURN_DROP_CHANNEL,
     TURN_DROP_PEER,    /* policy, family, or port 0 */
     TURN_DROP_PENDING, /* an Allocate again, while its socket is being made */
+    TURN_DROP_LOST,    /* from a peer, while no path leads to the client */
     TURN_DROPS,
 };
 
@@ -144,8 +170,10 @@ enum turn_act {
     TURN_NOTHING,
     TURN_BIND,  /* get what `wish` says, then turn_on_bound; the allocation is pending until then */
     TURN_RELAY, /* send `data` from alloc's half of `peer`'s family */
-    TURN_RELEASE, /* close the sockets of `released` halves; if `gone`, alloc has left the tables,
-                     and can be read until the next call */
+    TURN_RELEASE,   /* close the sockets of `released` halves; if `gone`, alloc has left the tables,
+                       and can be read until the next call */
+    TURN_ELSEWHERE, /* another shard's: hand the message over to out->shard, and if it came on a
+                       stream, the stream */
 };
 
 struct turn_wish {
@@ -175,6 +203,10 @@ struct turn_out {
     bool dont_fragment;
     bool released[TURN_FAMILIES];
     bool gone;
+    uint16_t shard;
+    bool joined; /* beside any act: this message's 5-tuple leads to alloc from now on */
+    bool left;   /* and `was` does no more; if it is a stream, close it */
+    struct turn_tuple was;
 };
 static inline struct turn_out turn_out_of(void *buf, size_t cap)
 {
@@ -219,9 +251,20 @@ struct turn_alloc *turn_find(struct turn *t, const struct turn_tuple *tuple);
 /* The stream of this allocation is gone, or the operator wants it gone. The caller has the sockets.
  */
 void turn_delete(struct turn *t, struct turn_alloc *alloc);
-/* One release that is due: true, with act TURN_RELEASE; false when there is none left. Permissions
- * and channels go without a word, a bounded number per call: the deadline then lies in the past, so
- * that the caller comes straight back. */
+/* The stream that `tuple` stood for is gone. true: its allocation is mobile, waits for its client
+ * until it expires, and stays charged (CVE-2026-73216); data from peers is dropped. false: delete
+ * it. */
+bool turn_lost(struct turn *t, struct turn_alloc *a, const struct turn_tuple *tuple,
+               struct turn_out *out);
+/* Two 5-tuples lead to it: whoever keeps a shortcut past turn_on_message does without meanwhile,
+ * for the first that is heard on the new one ends the old one. */
+static inline bool turn_is_moving(const struct turn_alloc *a)
+{
+    return a->seat[1].alloc != NULL;
+}
+/* One thing that is due: true, with act TURN_RELEASE, or with `left` and no act at the end of a
+ * move; false when there is none left. Permissions and channels go without a word, a bounded number
+ * per call: the deadline then lies in the past, so that the caller comes straight back. */
 bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
 uint64_t turn_deadline_ms(const struct turn *t); /* UINT64_MAX: none */
 

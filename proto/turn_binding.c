@@ -32,15 +32,10 @@ static struct netaddr address(const struct turn_behaviour *b, unsigned ip, unsig
     return a;
 }
 
-static bool is_there(const struct stun_msg *m, enum stun_attr a) /* broken or not */
-{
-    return stun_has(m, a) || stun_is_broken(m, a);
-}
-
 /* Clients probe with a CHANGE-REQUEST of nothing: as if it were absent. */
 static bool wants_change(const struct stun_msg *m)
 {
-    return is_there(m, STUN_CHANGE_REQUEST) &&
+    return turn_is_there(m, STUN_CHANGE_REQUEST) &&
            (!stun_has(m, STUN_CHANGE_REQUEST) || stun_u32(m, STUN_CHANGE_REQUEST) != 0);
 }
 
@@ -48,7 +43,7 @@ static bool wants_change(const struct stun_msg *m)
  * goes elsewhere would be a gift to whoever wants to flood. */
 static unsigned judge(const struct turn_tuple *tuple, const struct stun_msg *m)
 {
-    bool elsewhere = is_there(m, STUN_RESPONSE_PORT), padding = is_there(m, STUN_PADDING);
+    bool elsewhere = turn_is_there(m, STUN_RESPONSE_PORT), padding = turn_is_there(m, STUN_PADDING);
 
     if (tuple->transport != TURN_UDP)
         return elsewhere || padding || wants_change(m) ? 400 : 0;

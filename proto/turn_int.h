@@ -21,12 +21,62 @@ struct turn_chan {
     uint16_t number;
 };
 
+struct turn_seal {
+    enum stun_mac mac;
+    struct stun_key key;
+    bool fingerprint;
+};
+
+/* What a MOBILITY-TICKET of ours says. */
+struct turn_ticket {
+    bool ours; /* by its MAC: of this machine or of one that shares its key */
+    uint16_t shard;
+    struct turn_alloc *alloc; /* here and alive, or NULL */
+    uint32_t serial;
+};
+
+/* One authenticated request on its way through. */
+struct turn_req {
+    struct turn *t;
+    struct turn_now now;
+    const struct turn_tuple *tuple;
+    const struct stun_msg *m;
+    struct turn_out *out;
+    struct stun_auth auth;
+    struct turn_seal seal;
+    uint8_t owner[TURN_OWNER];
+    struct turn_alloc *alloc; /* of the 5-tuple, or NULL */
+    struct bytes quota;
+    bool resuming; /* a Refresh by ticket */
+    bool again;    /* and one that was answered before */
+    struct turn_ticket ticket;
+};
+
+static inline bool turn_is_there(const struct stun_msg *m, enum stun_attr a) /* broken or not */
+{
+    return stun_has(m, a) || stun_is_broken(m, a);
+}
+
+static inline bool turn_same_addr(const struct netaddr *a, const struct netaddr *b)
+{
+    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+static inline bool turn_same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
+{
+    return a->transport == b->transport && turn_same_addr(&a->client, &b->client) &&
+           turn_same_addr(&a->server, &b->server);
+}
+
 enum turn_family turn_family_of(const struct netaddr *a);
 
 /* Tables. A find gives live entries only: what expired is nobody's, swept or not. */
 struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple); /* NULL: full */
 void turn_alloc_free(struct turn *t, struct turn_alloc *a);
-void turn_heap_set(struct turn *t, struct turn_alloc *a); /* after a half's expiry changed */
+void turn_seat_take(struct turn *t, struct turn_seat *s, struct turn_alloc *a,
+                    const struct turn_tuple *tuple);
+void turn_seat_leave(struct turn *t, struct turn_seat *s); /* nothing for a free one */
+void turn_heap_set(struct turn *t, struct turn_alloc *a);  /* after a half's expiry changed */
 struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct turn_alloc *a,
                                  const uint8_t ip[16]);
 bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t more);
@@ -46,15 +96,21 @@ void turn_half_end(struct turn *t, struct turn_alloc *a, enum turn_family f, str
 void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
                      const struct stun_msg *m, struct turn_out *out);
 
+/* turn_mobile.c: RFC 8016. */
+void turn_ticket_read(struct turn *t, struct bytes value, struct turn_ticket *out);
+void turn_ticket_put(const struct turn *t, const struct turn_alloc *a, struct stun_build *b);
+unsigned turn_resume_judge(struct turn_req *r); /* 405, 437, 441, or 0: r->alloc is the ticket's */
+void turn_resume(struct turn_req *r);           /* the ticket is spent, and the client here */
+/* Heard from an authenticated client, or with data that passes: if that was on its new path, then
+ * the old one ends. */
+void turn_heard(struct turn *t, const struct turn_tuple *tuple, struct turn_alloc *a,
+                struct turn_out *out);
+void turn_move_end(struct turn *t, struct turn_alloc *a, struct turn_out *out);
+
 /* turn_binding.c */
 void turn_on_binding(const struct turn *t, const struct turn_tuple *tuple, const struct stun_msg *m,
                      struct turn_out *out);
 
-struct turn_seal {
-    enum stun_mac mac;
-    struct stun_key key;
-    bool fingerprint;
-};
 void turn_reply_begin(struct turn_out *out, struct stun_build *b, uint16_t type,
                       const uint8_t id[STUN_ID]);
 void turn_reply_end(struct turn_out *out, struct stun_build *b, const struct turn_seal *seal);

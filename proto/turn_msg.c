@@ -122,10 +122,12 @@ void turn_on_peer(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const s
     *out = turn_out_of(out->buf, out->cap);
     out->alloc = a;
     turn_sweep(t, now_ms);
-    if (!turn_perm_find(t, now_ms, a, peer->ip)) {
+    if (!turn_perm_find(t, now_ms, a, peer->ip))
         out->drop = TURN_DROP_PERMISSION;
+    else if (!a->seat[0].alloc)
+        out->drop = TURN_DROP_LOST;
+    if (out->drop != TURN_DROP_NONE)
         return;
-    }
     const struct turn_chan *c = turn_chan_by_peer(t, now_ms, a, peer);
 
     *channel = c ? c->number : 0;
@@ -152,6 +154,8 @@ static void on_stun(struct turn *t, struct turn_now now, const struct turn_tuple
     }
     if (method == STUN_SEND && class == STUN_INDICATION && !m->classic) {
         on_send(t, now.ms, m, out);
+        if (out->act == TURN_RELAY)
+            turn_heard(t, tuple, out->alloc, out);
         return;
     }
     if (class != STUN_REQUEST || m->classic ||
@@ -182,6 +186,8 @@ void turn_on_message(struct turn *t, struct turn_now now, const struct turn_tupl
     out->alloc = turn_find(t, tuple);
     if (first == FIRST_CHANNEL) {
         on_channel_data(t, now.ms, in, out);
+        if (out->act == TURN_RELAY)
+            turn_heard(t, tuple, out->alloc, out);
         return;
     }
     enum stun_verdict v =

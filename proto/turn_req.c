@@ -4,38 +4,19 @@
 #include "proto/crypto.h"
 #include "proto/turn_int.h"
 
-/* One request on its way through. */
-struct req {
-    struct turn *t;
-    struct turn_now now;
-    const struct turn_tuple *tuple;
-    const struct stun_msg *m;
-    struct turn_out *out;
-    struct stun_auth auth;
-    struct turn_seal seal;
-    uint8_t owner[TURN_OWNER];
-    struct turn_alloc *alloc; /* of the 5-tuple, or NULL */
-    struct bytes quota;
-};
-
-static bool is_there(const struct stun_msg *m, enum stun_attr a) /* broken or not */
-{
-    return stun_has(m, a) || stun_is_broken(m, a);
-}
-
 /* ---- answers ------------------------------------------------------------------------------- */
 
-static void refuse(struct req *r, unsigned code)
+static void refuse(struct turn_req *r, unsigned code)
 {
     turn_reply_error(r->out, r->m, code, &r->seal);
 }
 
-static void begin_success(struct req *r, struct stun_build *b)
+static void begin_success(struct turn_req *r, struct stun_build *b)
 {
     turn_reply_begin(r->out, b, stun_type(stun_method_of(r->m->type), STUN_SUCCESS), stun_id(r->m));
 }
 
-static void plain_success(struct req *r)
+static void plain_success(struct turn_req *r)
 {
     struct stun_build b;
 
@@ -44,7 +25,7 @@ static void plain_success(struct req *r)
 }
 
 /* 401 and 438: what the client needs to come again, and no integrity (RFC 8489 §9.2.4). */
-static void challenge(struct req *r, unsigned code)
+static void challenge(struct turn_req *r, unsigned code)
 {
     struct turn_seal seal = { .mac = STUN_MAC_NONE, .fingerprint = r->seal.fingerprint };
     struct stun_build b;
@@ -61,15 +42,15 @@ static void challenge(struct req *r, unsigned code)
 /* Static users first: their names cannot be ephemeral by accident. The key of a live allocation is
  * the one that it began with (turn.md §8.2), so that refreshing needs no lookup and survives a
  * reload. */
-static unsigned find_key(struct req *r)
+static unsigned find_key(struct turn_req *r)
 {
     const struct turn_config *c = &r->t->config;
+    const struct turn_alloc *a = r->alloc ? r->alloc : r->ticket.alloc;
     struct stun_key *key = &r->seal.key;
     struct stun_ephemeral e;
 
-    if (r->alloc && r->auth.alg == r->alloc->alg &&
-        crypto_equal(r->owner, r->alloc->owner, TURN_OWNER)) {
-        *key = r->alloc->key;
+    if (a && r->auth.alg == a->alg && crypto_equal(r->owner, a->owner, TURN_OWNER)) {
+        *key = a->key;
         return stun_auth_verify(r->m, &r->auth, key);
     }
     if (c->find_user && c->find_user(c->arg, &r->auth, key))
@@ -82,7 +63,7 @@ static unsigned find_key(struct req *r)
 
 /* An ephemeral name must not begin anything after its time; what it began goes on (long calls),
  * unless the operator is strict (turn.md §8.3). A static user's name may look like one. */
-static bool name_alive(struct req *r)
+static bool name_alive(struct turn_req *r)
 {
     const struct turn_config *c = &r->t->config;
     struct stun_ephemeral e;
@@ -100,8 +81,25 @@ static bool name_alive(struct req *r)
     return stun_ephemeral_alive(&c->secrets, &e, r->now.unix_s);
 }
 
-/* The order of turn.md §8.1. false: answered. */
-static bool authenticate(struct req *r)
+/* What a client has carried here from another 5-tuple. true: it is another shard's, who will ask
+ * for the credentials himself. The nonce has told already that the client hears us. */
+static bool is_elsewhere(struct turn_req *r)
+{
+    const struct turn_place *here = &r->t->config.place;
+
+    if (stun_method_of(r->m->type) != STUN_REFRESH || !r->t->config.limits.mobility)
+        return false;
+    turn_ticket_read(r->t, stun_value(r->m, STUN_MOBILITY_TICKET), &r->ticket);
+    if (r->alloc || !r->ticket.ours || r->ticket.shard == here->shard ||
+        r->ticket.shard >= here->shards)
+        return false;
+    r->out->act = TURN_ELSEWHERE;
+    r->out->shard = r->ticket.shard;
+    return true;
+}
+
+/* The order of turn.md §8.1. false: answered, or not ours to answer. */
+static bool authenticate(struct turn_req *r)
 {
     const struct stun_realm *realm = &r->t->config.realm;
     unsigned code = stun_auth_begin(realm, r->m, r->now.ms, &r->tuple->client, &r->auth);
@@ -114,6 +112,8 @@ static bool authenticate(struct req *r)
         challenge(r, code);
         return false;
     }
+    if (is_elsewhere(r))
+        return false;
     if (r->auth.userhash.n)
         memcpy(r->owner, r->auth.userhash.p, TURN_OWNER);
     else
@@ -146,8 +146,8 @@ static uint64_t alloc_until_ms(const struct turn_alloc *a)
 }
 
 /* The same for the first time and for a retransmission, but for the lifetime that is left. */
-static void allocated(struct turn_out *out, const struct turn_alloc *a, uint64_t now_ms,
-                      const struct turn_seal *seal)
+static void allocated(const struct turn *t, struct turn_out *out, const struct turn_alloc *a,
+                      uint64_t now_ms, const struct turn_seal *seal)
 {
     struct stun_addr mapped = stun_addr_of(&a->tuple.client);
     uint8_t id[STUN_ID];
@@ -167,24 +167,28 @@ static void allocated(struct turn_out *out, const struct turn_alloc *a, uint64_t
     stun_put_addr(&b, STUN_XOR_MAPPED_ADDRESS, &mapped);
     if (a->has_token)
         stun_put(&b, STUN_RESERVATION_TOKEN, bytes_of(a->token, TURN_TOKEN));
+    if (a->mobile)
+        turn_ticket_put(t, a, &b);
     turn_reply_end(out, &b, seal);
 }
 
 /* What is asked for, or the error (turn.md §9.2, in its order). */
-static unsigned read_wish(const struct req *r, struct turn_wish *w)
+static unsigned read_wish(const struct turn_req *r, struct turn_wish *w)
 {
     const struct stun_msg *m = r->m;
     const struct turn_limits *l = &r->t->config.limits;
-    bool one = is_there(m, STUN_REQUESTED_ADDRESS_FAMILY);
-    bool two = is_there(m, STUN_ADDITIONAL_ADDRESS_FAMILY);
-    bool token = is_there(m, STUN_RESERVATION_TOKEN);
+    bool one = turn_is_there(m, STUN_REQUESTED_ADDRESS_FAMILY);
+    bool two = turn_is_there(m, STUN_ADDITIONAL_ADDRESS_FAMILY);
+    bool token = turn_is_there(m, STUN_RESERVATION_TOKEN);
 
     if (!stun_has(m, STUN_REQUESTED_TRANSPORT))
         return 400;
     if (stun_u8(m, STUN_REQUESTED_TRANSPORT) != 17)
         return 442;
-    if (is_there(m, STUN_MOBILITY_TICKET)) /* RFC 8016 §3.1: not here */
+    if (turn_is_there(m, STUN_MOBILITY_TICKET) && !l->mobility) /* RFC 8016 §3.1 */
         return 405;
+    if (stun_value(m, STUN_MOBILITY_TICKET).n != 0) /* nobody has one before */
+        return 400;
     if (stun_is_broken(m, STUN_EVEN_PORT) || stun_is_broken(m, STUN_RESERVATION_TOKEN) ||
         stun_is_broken(m, STUN_DONT_FRAGMENT))
         return 400;
@@ -215,7 +219,7 @@ static unsigned read_wish(const struct req *r, struct turn_wish *w)
 }
 
 /* §7.2: never below the default, never above what the operator allows. */
-static uint32_t granted_ms(const struct req *r)
+static uint32_t granted_ms(const struct turn_req *r)
 {
     uint64_t asked = (uint64_t)stun_u32(r->m, STUN_LIFETIME) * 1000;
 
@@ -224,7 +228,7 @@ static uint32_t granted_ms(const struct req *r)
     return (uint32_t)min_u64(asked, r->t->config.limits.lifetime_max_ms);
 }
 
-static void on_allocate(struct req *r)
+static void on_allocate(struct turn_req *r)
 {
     struct turn_wish wish = { .quota = r->quota };
     struct turn_alloc *a = r->alloc;
@@ -238,7 +242,7 @@ static void on_allocate(struct req *r)
         if (a->pending)
             r->out->drop = TURN_DROP_PENDING;
         else
-            allocated(r->out, a, r->now.ms, &r->seal);
+            allocated(r->t, r->out, a, r->now.ms, &r->seal);
         return;
     }
     unsigned code = read_wish(r, &wish);
@@ -252,6 +256,7 @@ static void on_allocate(struct req *r)
         return;
     }
     a->pending = true;
+    a->mobile = stun_has(r->m, STUN_MOBILITY_TICKET);
     a->fingerprint = r->seal.fingerprint;
     memcpy(a->tid, stun_id(r->m) + 4, STUN_TID);
     memcpy(a->owner, r->owner, TURN_OWNER);
@@ -315,21 +320,17 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
     a->has_token = grant->has_token;
     memcpy(a->token, grant->token, TURN_TOKEN);
     turn_heap_set(t, a);
-    allocated(out, a, now.ms, &seal);
+    allocated(t, out, a, now.ms, &seal);
 }
 
 /* ---- the requests on an allocation --------------------------------------------------------- */
 
-static void on_refresh(struct req *r)
+static void on_refresh(struct turn_req *r)
 {
     struct turn_alloc *a = r->alloc;
     bool which[TURN_FAMILIES] = { a->half[TURN_V4].live, a->half[TURN_V6].live };
     struct stun_build b;
 
-    if (is_there(r->m, STUN_MOBILITY_TICKET)) {
-        refuse(r, 405);
-        return;
-    }
     if (stun_is_broken(r->m, STUN_LIFETIME) ||
         stun_is_broken(r->m, STUN_REQUESTED_ADDRESS_FAMILY)) {
         refuse(r, 400);
@@ -355,15 +356,30 @@ static void on_refresh(struct req *r)
             a->half[f].expires_ms = r->now.ms + granted;
     }
     turn_heap_set(r->t, a);
+    if (r->resuming && !r->out->gone)
+        turn_resume(r);
     begin_success(r, &b);
     stun_put_u32(&b, STUN_LIFETIME, granted / 1000);
+    if (r->resuming && !r->out->gone)
+        turn_ticket_put(r->t, a, &b);
     turn_reply_end(r->out, &b, &r->seal);
     if (r->out->gone)
         turn_alloc_free(r->t, a);
 }
 
+/* The answer was lost: the same again, though the ticket is spent (turn.md §13). */
+static void resumed_again(struct turn_req *r)
+{
+    struct stun_build b;
+
+    begin_success(r, &b);
+    put_lifetime(&b, alloc_until_ms(r->alloc), r->now.ms);
+    turn_ticket_put(r->t, r->alloc, &b);
+    turn_reply_end(r->out, &b, &r->seal);
+}
+
 /* 443, 403 or 0. An IPv4-mapped address of family 2 has no place to go out from. */
-static unsigned judge_peer(const struct req *r, const struct stun_addr *peer)
+static unsigned judge_peer(const struct turn_req *r, const struct stun_addr *peer)
 {
     const struct turn_config *c = &r->t->config;
 
@@ -376,7 +392,7 @@ static unsigned judge_peer(const struct req *r, const struct stun_addr *peer)
 
 /* Takes those that are not there yet, or none: only what was taken tells how many differ, however
  * often a message names one, and without comparing each with each. */
-static bool permit_new(struct req *r)
+static bool permit_new(struct turn_req *r)
 {
     struct stun_addr peer;
     uint16_t pos = 0;
@@ -397,7 +413,7 @@ static bool permit_new(struct req *r)
 
 /* All are looked at before any is installed: one that may come in must not bring others (turn.md
  * §9.6). */
-static void on_create_permission(struct req *r)
+static void on_create_permission(struct turn_req *r)
 {
     struct stun_addr peer;
     uint16_t pos = 0;
@@ -420,7 +436,8 @@ static void on_create_permission(struct req *r)
     plain_success(r);
 }
 
-static unsigned judge_channel(const struct req *r, uint16_t number, const struct stun_addr *peer)
+static unsigned judge_channel(const struct turn_req *r, uint16_t number,
+                              const struct stun_addr *peer)
 {
     struct turn *t = r->t;
     uint16_t most = t->config.limits.compat_channels ? CHAN_COMPAT_MAX : CHAN_MAX;
@@ -443,7 +460,7 @@ static unsigned judge_channel(const struct req *r, uint16_t number, const struct
     return 0;
 }
 
-static void on_channel_bind(struct req *r)
+static void on_channel_bind(struct turn_req *r)
 {
     uint16_t number = stun_u16(r->m, STUN_CHANNEL_NUMBER);
     struct stun_addr peer;
@@ -458,6 +475,24 @@ static void on_channel_bind(struct req *r)
     turn_chan_put(r->t, r->now.ms, r->alloc, number, &peer.addr);
     turn_perm_put(r->t, r->now.ms, r->alloc, peer.addr.ip);
     plain_success(r);
+}
+
+/* From the owner, about his allocation. */
+static void on_owned(struct turn_req *r, uint16_t method)
+{
+    r->out->alloc = r->alloc;
+    if (r->again) {
+        resumed_again(r);
+        return;
+    }
+    if (!r->resuming)
+        turn_heard(r->t, r->tuple, r->alloc, r->out);
+    if (method == STUN_REFRESH)
+        on_refresh(r);
+    else if (method == STUN_CREATE_PERMISSION)
+        on_create_permission(r);
+    else
+        on_channel_bind(r);
 }
 
 /* What must be understood and is: not what belongs to ICE, RFC 5780, 6062 and 7635. */
@@ -478,7 +513,9 @@ uint64_t turn_supported(const struct turn *t)
 void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
                      const struct stun_msg *m, struct turn_out *out)
 {
-    struct req r = { .t = t, .now = now, .tuple = tuple, .m = m, .out = out, .alloc = out->alloc };
+    struct turn_req r = {
+        .t = t, .now = now, .tuple = tuple, .m = m, .out = out, .alloc = out->alloc
+    };
     uint16_t method = stun_method_of(m->type);
     uint16_t types[STUN_UNKNOWN_MAX];
 
@@ -495,16 +532,20 @@ void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tupl
         on_allocate(&r);
         goto wipe;
     }
-    if (!r.alloc || r.alloc->pending)
-        refuse(&r, 437);
+    unsigned code = 0;
+
+    r.resuming = method == STUN_REFRESH && turn_is_there(m, STUN_MOBILITY_TICKET);
+    if (r.resuming)
+        code = turn_resume_judge(&r);
+    else if (!r.alloc || r.alloc->pending)
+        code = 437;
     else if (!crypto_equal(r.owner, r.alloc->owner, TURN_OWNER))
-        refuse(&r, 441);
-    else if (method == STUN_REFRESH)
-        on_refresh(&r);
-    else if (method == STUN_CREATE_PERMISSION)
-        on_create_permission(&r);
-    else
-        on_channel_bind(&r);
+        code = 441;
+    if (code) {
+        refuse(&r, code);
+        goto wipe;
+    }
+    on_owned(&r, method);
 wipe:
     crypto_wipe(&r.seal.key, sizeof(r.seal.key));
 }

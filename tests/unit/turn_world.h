@@ -16,6 +16,7 @@ struct world {
     struct stun_msg reply; /* of the last message, if there was one */
     bool replied;
     unsigned lookups;
+    enum turn_transport transport; /* of tuple_of */
 };
 
 static struct world w;
@@ -89,7 +90,7 @@ static inline void world(void)
 
 static inline struct turn_tuple tuple_of(const char *client)
 {
-    return (struct turn_tuple){ at_addr(client), at_addr("198.51.100.1:3478"), TURN_UDP };
+    return (struct turn_tuple){ at_addr(client), at_addr("198.51.100.1:3478"), w.transport };
 }
 
 #define CLIENT "192.0.2.7:12345"
