@@ -31,6 +31,7 @@ struct tables {
     struct turn_alloc *allocs;
     struct turn_perm *perms;
     struct turn_chan *chans;
+    struct turn_conn *conns;
 };
 
 static size_t deal_all(struct turn *t, const struct turn_limits *l, uint8_t *memory,
@@ -38,16 +39,19 @@ static size_t deal_all(struct turn *t, const struct turn_limits *l, uint8_t *mem
 {
     size_t sum = 0;
     uint32_t allocs = buckets_of(l->allocs_max), perms = buckets_of(l->perms_max);
-    uint32_t chans = buckets_of(l->chans_max);
+    uint32_t chans = buckets_of(l->chans_max), conns = buckets_of(l->conns_max);
 
     tables->allocs = deal(&memory, &sum, l->allocs_max, sizeof(struct turn_alloc));
     tables->perms = deal(&memory, &sum, l->perms_max, sizeof(struct turn_perm));
     tables->chans = deal(&memory, &sum, l->chans_max, sizeof(struct turn_chan));
+    tables->conns = deal(&memory, &sum, l->conns_max, sizeof(struct turn_conn));
     t->heap = deal(&memory, &sum, l->allocs_max, sizeof(void *));
     t->seat_bucket = deal(&memory, &sum, allocs, sizeof(void *));
     t->perm_bucket = deal(&memory, &sum, perms, sizeof(void *));
     t->number_bucket = deal(&memory, &sum, chans, sizeof(void *));
     t->peer_bucket = deal(&memory, &sum, chans, sizeof(void *));
+    t->conn_bucket = deal(&memory, &sum, conns, sizeof(void *));
+    t->conn_mask = conns - 1;
     t->alloc_mask = allocs - 1;
     t->perm_mask = perms - 1;
     t->chan_mask = chans - 1;
@@ -101,6 +105,7 @@ void turn_init(struct turn *t, const struct turn_config *config, void *memory,
         list_append(&t->free_perms, &tables.perms[i].by_expiry);
     for (uint32_t i = 0; i < l->chans_max; i++)
         list_append(&t->free_chans, &tables.chans[i].by_expiry);
+    turn_conns_init(t, tables.conns);
 }
 
 enum turn_family turn_family_of(const struct netaddr *a)
@@ -228,6 +233,11 @@ uint64_t turn_deadline_ms(const struct turn *t)
         due = min_u64(due, CONTAINER_OF(p, struct turn_perm, by_expiry)->expires_ms);
     if (c)
         due = min_u64(due, CONTAINER_OF(c, struct turn_chan, by_expiry)->expires_ms);
+    if (t->conns_by_expiry.first)
+        due = min_u64(
+            due, CONTAINER_OF(t->conns_by_expiry.first, struct turn_conn, by_expiry)->expires_ms);
+    if (t->conns_ended.first)
+        due = 0;
     if (t->moving.first)
         due = min_u64(due, CONTAINER_OF(t->moving.first, struct turn_alloc, by_move)->move_ms);
     return due;
@@ -478,6 +488,7 @@ void turn_alloc_free(struct turn *t, struct turn_alloc *a)
         perm_free(t, CONTAINER_OF(a->perms.first, struct turn_perm, of_alloc));
     while (a->chans.first)
         chan_free(t, CONTAINER_OF(a->chans.first, struct turn_chan, of_alloc));
+    turn_conns_end(t, a, true, true);
     heap_remove(t, a);
     if (turn_is_moving(a))
         list_remove(&t->moving, &a->by_move);
@@ -501,6 +512,7 @@ void turn_half_end(struct turn *t, struct turn_alloc *a, enum turn_family f, str
     out->act = TURN_RELEASE;
     out->alloc = a;
     out->released[f] = true;
+    turn_conns_end(t, a, f == TURN_V4, f == TURN_V6);
     turn_heap_set(t, a);
     out->gone = !a->half[TURN_V4].live && !a->half[TURN_V6].live;
 }
@@ -509,6 +521,8 @@ bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out)
 {
     *out = turn_out_of(out->buf, out->cap);
     turn_sweep(t, now_ms);
+    if (turn_conns_expire(t, now_ms, out))
+        return true;
     if (t->moving.first) {
         struct turn_alloc *a = CONTAINER_OF(t->moving.first, struct turn_alloc, by_move);
 

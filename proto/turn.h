@@ -1,12 +1,15 @@
 /* proto/turn.h: the server of TURN (RFC 8656) and of STUN Binding: allocations, permissions,
- * channels, their lifetimes, and the answers. Told the time, given its tables at init; it knows no
- * socket. What only a socket can do leaves as a decision in struct turn_out, at most one per call,
- * and comes back by a call. Ownership: the machine keeps the memory given to turn_init. An
- * allocation is named by pointer while it lives; what outlives a call to the kernel compares
- * `generation`. Units:   monotonic ms, but for expiries inside usernames (Unix seconds). Errors:  a
- * peer's message ends in an answer, or in silence with a cause to count. Left to the caller: relay
- * sockets and their ports, reservations (turn.md §9.4), quotas, rate limits, RFC 6062:
- * REQUESTED-TRANSPORT TCP is refused with 442. */
+ * channels, their lifetimes, and the answers; RFC 6062, 8016 and 5780 where limits and config ask
+ * for them. Told the time, given its tables at init; it knows no socket. What only a socket can do
+ * leaves as a decision in struct turn_out, at most one per call, and comes back by a call.
+ *
+ * Ownership: the machine keeps the memory given to turn_init. Allocations and peers' streams are
+ * named by pointer while they live; what outlives a call to the kernel compares `generation`.
+ * Units: monotonic ms, but for expiries inside usernames (Unix seconds).
+ * Errors: a peer's message ends in an answer, or in silence with a cause to count.
+ *
+ * Left to the caller: relay sockets and their ports, reservations (turn.md §9.4), quotas, rate
+ * limits, the bytes of streams, and handing over what is another shard's. */
 #ifndef SLUICE_PROTO_TURN_H
 #define SLUICE_PROTO_TURN_H
 
@@ -25,6 +28,8 @@ enum {
     TURN_OWNER = STUN_USERHASH_BYTES,
     TURN_TOKEN = 8,
     TURN_TICKET = 32,
+    TURN_CONN_MS = 30000, /* RFC 6062 §5.2, §5.3 */
+    TURN_SHARDS_MAX = 256,
     TURN_MOVE_MS = 30000, /* a client that has moved is heard on the old path for so long */
 };
 
@@ -63,6 +68,7 @@ struct turn_alloc {
     uint32_t generation;          /* of this slot; another one is another allocation */
     uint32_t heap_at;
     bool pending;     /* waits for turn_on_bound */
+    bool tcp;         /* relays streams (RFC 6062) */
     bool fingerprint; /* the client wants it (turn.md §5) */
     bool has_token;
     bool had[TURN_FAMILIES]; /* families that it began with: their answers to a repeated Allocate */
@@ -74,7 +80,32 @@ struct turn_alloc {
     uint8_t token[TURN_TOKEN];
     uint32_t lifetime_ms; /* as granted, while it is pending */
     struct turn_half half[TURN_FAMILIES];
-    struct list perms, chans;
+    struct list perms, chans, conns;
+    void *user; /* the caller's */
+};
+
+enum turn_conn_state {
+    TURN_CONN_CONNECTING, /* waits for turn_on_connected, TURN_CONN_MS at most */
+    TURN_CONN_WAITING,    /* for ConnectionBind, as long again */
+    TURN_CONN_BOUND,      /* two streams, whose bytes are the caller's */
+    TURN_CONN_ENDED,      /* its allocation is gone; a TURN_CLOSE will say so */
+};
+
+/* A peer's stream of a TCP allocation. Named by pointer until TURN_CLOSE or turn_conn_end; what
+ * outlives a call to the kernel compares `generation`. */
+struct turn_conn {
+    struct link by_expiry, of_alloc; /* the first also while free or ended */
+    struct turn_conn *next_in_bucket;
+    struct turn_alloc *alloc; /* NULL once ended */
+    enum turn_conn_state state;
+    uint32_t id; /* CONNECTION-ID: nobody guesses it, and it names the shard for who has the key */
+    uint32_t generation;
+    uint64_t expires_ms;
+    struct netaddr peer;
+    uint8_t tid[STUN_TID]; /* of the Connect, and how its answer is sealed */
+    enum stun_mac reply_mac;
+    struct stun_key key;
+    bool fingerprint;
     void *user; /* the caller's */
 };
 
@@ -83,14 +114,16 @@ struct turn_chan;
 
 struct turn_limits {
     uint32_t allocs_max, perms_max, chans_max; /* in all; tables are sized by these */
+    uint32_t conns_max;                        /* 0: no RFC 6062 */
     uint32_t alloc_perms_max, alloc_chans_max; /* of one allocation */
-    uint32_t lifetime_max_ms;                  /* at least TURN_LIFETIME_MS */
-    bool family[TURN_FAMILIES];                /* what can be relayed */
-    bool dont_fragment;                        /* DONT-FRAGMENT can be honoured */
-    bool compat_channels;                      /* 0x5000..0x7fff, for clients of RFC 5766 */
-    bool classic;                              /* RFC 3489 Binding */
-    bool strict_expiry;                        /* ephemeral names end mid-call too (§8.3) */
-    bool mobility;                             /* RFC 8016 */
+    uint32_t alloc_conns_max;
+    uint32_t lifetime_max_ms;   /* at least TURN_LIFETIME_MS */
+    bool family[TURN_FAMILIES]; /* what can be relayed */
+    bool dont_fragment;         /* DONT-FRAGMENT can be honoured */
+    bool compat_channels;       /* 0x5000..0x7fff, for clients of RFC 5766 */
+    bool classic;               /* RFC 3489 Binding */
+    bool strict_expiry;         /* ephemeral names end mid-call too (§8.3) */
+    bool mobility;              /* RFC 8016 */
 };
 
 /* The machines that share one address. What a client carries from one 5-tuple to another says whose
@@ -129,15 +162,19 @@ struct turn {
     struct turn_config config; /* limits other than the three sizes may change while running */
     bool draining;             /* new allocations are refused with 403 */
     uint8_t key[16];
-    uint32_t allocs, perms, chans; /* in use */
-    struct list free_allocs, free_perms, free_chans;
-    struct list perms_by_expiry, chans_by_expiry;
+    uint8_t id_key[16]; /* of CONNECTION-IDs */
+    uint32_t next_id;
+    uint32_t allocs, perms, chans, conns; /* in use */
+    struct list free_allocs, free_perms, free_chans, free_conns;
+    struct list perms_by_expiry, chans_by_expiry, conns_by_expiry;
+    struct list conns_ended;
+    struct turn_conn **conn_bucket;
     struct list moving; /* by deadline: all take TURN_MOVE_MS */
     struct turn_alloc *slots;
     struct turn_seat **seat_bucket;
     struct turn_perm **perm_bucket;
     struct turn_chan **number_bucket, **peer_bucket;
-    uint32_t alloc_mask, perm_mask, chan_mask;
+    uint32_t alloc_mask, perm_mask, chan_mask, conn_mask;
     struct turn_alloc **heap; /* by the next half to expire */
     uint32_t heap_count;
 };
@@ -163,6 +200,8 @@ enum turn_drop {
     TURN_DROP_PEER,    /* policy, family, or port 0 */
     TURN_DROP_PENDING, /* an Allocate again, while its socket is being made */
     TURN_DROP_LOST,    /* from a peer, while no path leads to the client */
+    TURN_DROP_STREAM,  /* a datagram for an allocation that relays streams */
+    TURN_DROP_ROOM,    /* a peer's stream: there are too many, or one from there already */
     TURN_DROPS,
 };
 
@@ -170,14 +209,20 @@ enum turn_act {
     TURN_NOTHING,
     TURN_BIND,  /* get what `wish` says, then turn_on_bound; the allocation is pending until then */
     TURN_RELAY, /* send `data` from alloc's half of `peer`'s family */
-    TURN_RELEASE,   /* close the sockets of `released` halves; if `gone`, alloc has left the tables,
-                       and can be read until the next call */
+    TURN_RELEASE, /* close the sockets of `released` halves; if `gone`, alloc has left the tables,
+                     and can be read until the next call */
+    TURN_CONNECT, /* from alloc's half of `peer`'s family to `peer`, then turn_on_connected */
+    TURN_JOIN,    /* this stream and conn's, raw: all behind this request is for the peer, and all
+                     behind the reply comes from it */
+    TURN_CLOSE, /* conn's streams; it has left the tables, and can be read until the next call. The
+                   reply, if there is one, goes to alloc->tuple */
     TURN_ELSEWHERE, /* another shard's: hand the message over to out->shard, and if it came on a
-                       stream, the stream */
+                       stream, the stream; one that was handed over before is closed instead */
 };
 
 struct turn_wish {
     bool family[TURN_FAMILIES];
+    bool tcp; /* listen, and connect from the same port */
     bool
         even; /* EVEN-PORT; without `reserve` the odd port next to it stays free (CVE-2026-73215) */
     bool reserve;   /* and keep the next port for 30 s under a token */
@@ -197,6 +242,7 @@ struct turn_out {
     enum turn_drop drop;
     enum turn_act act;
     struct turn_alloc *alloc; /* of the act, else of the 5-tuple if there is one */
+    struct turn_conn *conn;
     struct turn_wish wish;
     struct netaddr peer;
     struct bytes data; /* borrows from the message; n may be 0: an empty datagram */
@@ -243,6 +289,18 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *alloc
 void turn_on_peer(struct turn *t, uint64_t now_ms, struct turn_alloc *alloc,
                   const struct netaddr *peer, struct turn_out *out, uint16_t *channel);
 
+/* What became of a TURN_CONNECT. The reply goes to conn->alloc->tuple: the client's number for it,
+ * or 447, and then it has left the tables. TURN_DROP_ALLOCATION: it has ended meanwhile. */
+void turn_on_connected(struct turn *t, uint64_t now_ms, struct turn_conn *conn, bool ok,
+                       struct turn_out *out);
+/* A peer has connected to alloc's relayed address. out->conn is it, and the reply, a
+ * ConnectionAttempt, goes to alloc->tuple; or a cause, and then it is to be closed. tid: random. */
+void turn_on_incoming(struct turn *t, uint64_t now_ms, struct turn_alloc *alloc,
+                      const struct netaddr *peer, const uint8_t tid[STUN_TID],
+                      struct turn_out *out);
+/* Both of its streams are closed, or its only one: in any state. */
+void turn_conn_end(struct turn *t, struct turn_conn *conn);
+
 /* Where ChannelData on a channel goes, for who looks once for a whole train. */
 enum turn_drop turn_on_channel(struct turn *t, uint64_t now_ms, const struct turn_alloc *alloc,
                                uint16_t number, struct netaddr *peer);
@@ -262,9 +320,10 @@ static inline bool turn_is_moving(const struct turn_alloc *a)
 {
     return a->seat[1].alloc != NULL;
 }
-/* One thing that is due: true, with act TURN_RELEASE, or with `left` and no act at the end of a
- * move; false when there is none left. Permissions and channels go without a word, a bounded number
- * per call: the deadline then lies in the past, so that the caller comes straight back. */
+/* One thing that is due: true, with act TURN_RELEASE or TURN_CLOSE, or with `left` and no act at
+ * the end of a move; false when there is none left. The streams of an allocation that has gone are
+ * due at once. Permissions and channels go without a word, a bounded number per call: the deadline
+ * then lies in the past, so that the caller comes straight back. */
 bool turn_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
 uint64_t turn_deadline_ms(const struct turn *t); /* UINT64_MAX: none */
 

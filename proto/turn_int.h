@@ -50,6 +50,9 @@ struct turn_req {
     bool resuming; /* a Refresh by ticket */
     bool again;    /* and one that was answered before */
     struct turn_ticket ticket;
+    struct turn_conn *conn; /* of a ConnectionBind, or NULL */
+    const struct turn_alloc
+        *keyed; /* whose key may be tried before anybody is looked up; or NULL */
 };
 
 static inline bool turn_is_there(const struct stun_msg *m, enum stun_attr a) /* broken or not */
@@ -106,6 +109,17 @@ void turn_resume(struct turn_req *r);           /* the ticket is spent, and the 
 void turn_heard(struct turn *t, const struct turn_tuple *tuple, struct turn_alloc *a,
                 struct turn_out *out);
 void turn_move_end(struct turn *t, struct turn_alloc *a, struct turn_out *out);
+
+/* turn_tcp.c: RFC 6062. */
+void turn_conns_init(struct turn *t, struct turn_conn *conns);
+void turn_conns_end(struct turn *t, struct turn_alloc *a, bool v4, bool v6);
+bool turn_conns_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
+struct turn_conn *turn_conn_find(struct turn *t, uint32_t id); /* NULL: nobody's, or ended */
+uint16_t turn_conn_shard(const struct turn *t, uint32_t id);   /* any number has one */
+void turn_on_connect(struct turn_req *r);
+void turn_on_connection_bind(struct turn_req *r);
+/* 443, 403 or 0. */
+unsigned turn_judge_peer(const struct turn_req *r, const struct stun_addr *peer);
 
 /* turn_binding.c */
 void turn_on_binding(const struct turn *t, const struct turn_tuple *tuple, const struct stun_msg *m,

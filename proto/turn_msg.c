@@ -80,6 +80,8 @@ static void on_send(struct turn *t, uint64_t now_ms, const struct stun_msg *m, s
         out->drop = TURN_DROP_UNKNOWN;
     else if (!out->alloc)
         out->drop = TURN_DROP_ALLOCATION;
+    else if (out->alloc->tcp)
+        out->drop = TURN_DROP_STREAM;
     else if (!stun_addr(m, STUN_XOR_PEER_ADDRESS, &peer) || !stun_has(m, STUN_DATA))
         out->drop = TURN_DROP_MALFORMED;
     else if (peer.v6 && netaddr_is4(&peer.addr))
@@ -110,6 +112,8 @@ static void on_channel_data(struct turn *t, uint64_t now_ms, struct bytes in, st
         out->drop = TURN_DROP_MALFORMED;
     else if (!out->alloc)
         out->drop = TURN_DROP_ALLOCATION;
+    else if (out->alloc->tcp)
+        out->drop = TURN_DROP_STREAM;
     else
         relay(out, turn_on_channel(t, now_ms, out->alloc, m.channel, &peer), &peer, m.data);
 }
@@ -122,6 +126,7 @@ void turn_on_peer(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const s
     *out = turn_out_of(out->buf, out->cap);
     out->alloc = a;
     turn_sweep(t, now_ms);
+    ASSERT(!a->tcp);
     if (!turn_perm_find(t, now_ms, a, peer->ip))
         out->drop = TURN_DROP_PERMISSION;
     else if (!a->seat[0].alloc)
@@ -136,6 +141,22 @@ void turn_on_peer(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const s
 }
 
 /* ---- everything ---------------------------------------------------------------------------- */
+
+static bool is_request_of_turn(const struct turn *t, uint16_t method)
+{
+    switch (method) {
+    case STUN_ALLOCATE:
+    case STUN_REFRESH:
+    case STUN_CREATE_PERMISSION:
+    case STUN_CHANNEL_BIND:
+        return true;
+    case STUN_CONNECT:
+    case STUN_CONNECTION_BIND:
+        return t->config.limits.conns_max > 0;
+    default:
+        return false;
+    }
+}
 
 static void on_stun(struct turn *t, struct turn_now now, const struct turn_tuple *tuple,
                     const struct stun_msg *m, struct turn_out *out)
@@ -158,9 +179,7 @@ static void on_stun(struct turn *t, struct turn_now now, const struct turn_tuple
             turn_heard(t, tuple, out->alloc, out);
         return;
     }
-    if (class != STUN_REQUEST || m->classic ||
-        (method != STUN_ALLOCATE && method != STUN_REFRESH && method != STUN_CREATE_PERMISSION &&
-         method != STUN_CHANNEL_BIND)) {
+    if (class != STUN_REQUEST || m->classic || !is_request_of_turn(t, method)) {
         out->drop = TURN_DROP_METHOD;
         return;
     }

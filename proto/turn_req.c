@@ -45,7 +45,7 @@ static void challenge(struct turn_req *r, unsigned code)
 static unsigned find_key(struct turn_req *r)
 {
     const struct turn_config *c = &r->t->config;
-    const struct turn_alloc *a = r->alloc ? r->alloc : r->ticket.alloc;
+    const struct turn_alloc *a = r->keyed;
     struct stun_key *key = &r->seal.key;
     struct stun_ephemeral e;
 
@@ -86,15 +86,27 @@ static bool name_alive(struct turn_req *r)
 static bool is_elsewhere(struct turn_req *r)
 {
     const struct turn_place *here = &r->t->config.place;
+    uint16_t method = stun_method_of(r->m->type), shard = here->shard;
+    bool stream = r->tuple->transport == TURN_TCP || r->tuple->transport == TURN_TLS;
 
-    if (stun_method_of(r->m->type) != STUN_REFRESH || !r->t->config.limits.mobility)
-        return false;
-    turn_ticket_read(r->t, stun_value(r->m, STUN_MOBILITY_TICKET), &r->ticket);
-    if (r->alloc || !r->ticket.ours || r->ticket.shard == here->shard ||
-        r->ticket.shard >= here->shards)
+    if (method == STUN_REFRESH && r->t->config.limits.mobility) {
+        turn_ticket_read(r->t, stun_value(r->m, STUN_MOBILITY_TICKET), &r->ticket);
+        r->keyed = r->ticket.alloc;
+        if (r->ticket.ours)
+            shard = r->ticket.shard;
+    } else if (method == STUN_CONNECTION_BIND && stream && stun_has(r->m, STUN_CONNECTION_ID)) {
+        uint32_t id = stun_u32(r->m, STUN_CONNECTION_ID);
+
+        r->conn = turn_conn_find(r->t, id);
+        r->keyed = r->conn ? r->conn->alloc : NULL;
+        shard = turn_conn_shard(r->t, id);
+    }
+    if (r->alloc) /* then it must be answered here, whatever it names */
+        r->keyed = r->alloc;
+    if (r->alloc || shard == here->shard || shard >= here->shards)
         return false;
     r->out->act = TURN_ELSEWHERE;
-    r->out->shard = r->ticket.shard;
+    r->out->shard = shard;
     return true;
 }
 
@@ -172,6 +184,27 @@ static void allocated(const struct turn *t, struct turn_out *out, const struct t
     turn_reply_end(out, &b, seal);
 }
 
+enum { PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
+
+/* Streams are relayed for who comes on a stream, and know neither even ports nor fragments (RFC
+ * 6062 §5.1). Nor do they move: without their control connection they end. */
+static unsigned read_transport(const struct turn_req *r, struct turn_wish *w)
+{
+    const struct stun_msg *m = r->m;
+    unsigned protocol = stun_u8(m, STUN_REQUESTED_TRANSPORT);
+
+    if (!stun_has(m, STUN_REQUESTED_TRANSPORT))
+        return 400;
+    w->tcp = protocol == PROTOCOL_TCP && r->t->config.limits.conns_max > 0;
+    if (!w->tcp)
+        return protocol == PROTOCOL_UDP ? 0 : 442;
+    if (r->tuple->transport == TURN_UDP || r->tuple->transport == TURN_DTLS ||
+        turn_is_there(m, STUN_EVEN_PORT) || turn_is_there(m, STUN_DONT_FRAGMENT) ||
+        turn_is_there(m, STUN_RESERVATION_TOKEN))
+        return 400;
+    return turn_is_there(m, STUN_MOBILITY_TICKET) ? 405 : 0;
+}
+
 /* What is asked for, or the error (turn.md §9.2, in its order). */
 static unsigned read_wish(const struct turn_req *r, struct turn_wish *w)
 {
@@ -180,11 +213,10 @@ static unsigned read_wish(const struct turn_req *r, struct turn_wish *w)
     bool one = turn_is_there(m, STUN_REQUESTED_ADDRESS_FAMILY);
     bool two = turn_is_there(m, STUN_ADDITIONAL_ADDRESS_FAMILY);
     bool token = turn_is_there(m, STUN_RESERVATION_TOKEN);
+    unsigned code = read_transport(r, w);
 
-    if (!stun_has(m, STUN_REQUESTED_TRANSPORT))
-        return 400;
-    if (stun_u8(m, STUN_REQUESTED_TRANSPORT) != 17)
-        return 442;
+    if (code)
+        return code;
     if (turn_is_there(m, STUN_MOBILITY_TICKET) && !l->mobility) /* RFC 8016 §3.1 */
         return 405;
     if (stun_value(m, STUN_MOBILITY_TICKET).n != 0) /* nobody has one before */
@@ -256,6 +288,7 @@ static void on_allocate(struct turn_req *r)
         return;
     }
     a->pending = true;
+    a->tcp = wish.tcp;
     a->mobile = stun_has(r->m, STUN_MOBILITY_TICKET);
     a->fingerprint = r->seal.fingerprint;
     memcpy(a->tid, stun_id(r->m) + 4, STUN_TID);
@@ -379,7 +412,7 @@ static void resumed_again(struct turn_req *r)
 }
 
 /* 443, 403 or 0. An IPv4-mapped address of family 2 has no place to go out from. */
-static unsigned judge_peer(const struct turn_req *r, const struct stun_addr *peer)
+unsigned turn_judge_peer(const struct turn_req *r, const struct stun_addr *peer)
 {
     const struct turn_config *c = &r->t->config;
 
@@ -423,7 +456,7 @@ static void on_create_permission(struct turn_req *r)
         code = 400;
     while (!code && stun_next_addr(r->m, STUN_XOR_PEER_ADDRESS, &pos, &peer)) {
         peer.addr.port = 0; /* ignored (RFC 8656 §9.2) */
-        code = judge_peer(r, &peer);
+        code = turn_judge_peer(r, &peer);
     }
     if (!code && !permit_new(r))
         code = 508;
@@ -442,9 +475,11 @@ static unsigned judge_channel(const struct turn_req *r, uint16_t number,
     struct turn *t = r->t;
     uint16_t most = t->config.limits.compat_channels ? CHAN_COMPAT_MAX : CHAN_MAX;
 
+    if (r->alloc->tcp) /* RFC 6062 §4.4 */
+        return 403;
     if (number < CHAN_MIN || number > most || peer->addr.port == 0)
         return 400;
-    unsigned code = judge_peer(r, peer);
+    unsigned code = turn_judge_peer(r, peer);
 
     if (code)
         return code;
@@ -491,11 +526,13 @@ static void on_owned(struct turn_req *r, uint16_t method)
         on_refresh(r);
     else if (method == STUN_CREATE_PERMISSION)
         on_create_permission(r);
+    else if (method == STUN_CONNECT)
+        turn_on_connect(r);
     else
         on_channel_bind(r);
 }
 
-/* What must be understood and is: not what belongs to ICE, RFC 5780, 6062 and 7635. */
+/* What must be understood and is: not what belongs to ICE, RFC 5780 and 7635. */
 uint64_t turn_supported(const struct turn *t)
 {
     uint64_t all =
@@ -503,6 +540,8 @@ uint64_t turn_supported(const struct turn *t)
           STUN_BIT(STUN_PRIORITY) | STUN_BIT(STUN_USE_CANDIDATE) | STUN_BIT(STUN_PADDING) |
           STUN_BIT(STUN_RESPONSE_PORT) | STUN_BIT(STUN_CONNECTION_ID));
 
+    if (t->config.limits.conns_max)
+        all |= STUN_BIT(STUN_CONNECTION_ID);
     if (!t->config.limits.dont_fragment)
         all &= ~STUN_BIT(STUN_DONT_FRAGMENT);
     if (!t->config.realm.algorithms)
@@ -530,6 +569,10 @@ void turn_on_request(struct turn *t, struct turn_now now, const struct turn_tupl
     }
     if (method == STUN_ALLOCATE) {
         on_allocate(&r);
+        goto wipe;
+    }
+    if (method == STUN_CONNECTION_BIND) {
+        turn_on_connection_bind(&r);
         goto wipe;
     }
     unsigned code = 0;
