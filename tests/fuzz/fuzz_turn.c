@@ -131,6 +131,16 @@ static void keep(struct run *r, const struct stun_msg *m)
     memcpy(r->ticket, stun_value(m, STUN_MOBILITY_TICKET).p, TURN_TICKET);
 }
 
+static void kept(struct run *r)
+{
+    struct stun_msg m;
+
+    if (r->out.reply.n == 0)
+        return;
+    CHECK(stun_decode(r->out.reply, 0, &m) == STUN_OK);
+    keep(r, &m);
+}
+
 static void check_reply(struct run *r, size_t request, uint8_t user)
 {
     struct stun_msg m;
@@ -170,6 +180,13 @@ static void deliver(struct run *r, unsigned client, struct bytes in, uint8_t use
         CHECK(r->t.conns == conns && r->out.act != TURN_JOIN && r->out.act != TURN_CONNECT);
     }
     CHECK(r->out.act != TURN_CONNECT || (r->t.conns == conns + 1 && peer_ok(NULL, &r->out.peer)));
+    if (r->out.joined || r->out.act == TURN_JOIN) { /* only its owner finds an allocation again */
+        uint8_t owner[TURN_OWNER];
+
+        stun_userhash(bytes_of(&user, 1), bytes_str("realm"), owner);
+        CHECK(r->out.joined ? r->out.alloc->mobile : r->out.alloc->tcp);
+        CHECK(memcmp(owner, r->out.alloc->owner, TURN_OWNER) == 0 && r->out.code == 0);
+    }
     if (r->out.act == TURN_BIND) {
         CHECK(!r->pending[client] && r->out.alloc->pending && r->t.allocs == allocs + 1);
         r->pending[client] = r->out.alloc;
@@ -241,7 +258,6 @@ static void stream(struct run *r, unsigned client, uint8_t how)
     struct turn_alloc *a = turn_find(&r->t, &tuple);
     struct turn_conn *c = conn_at(r, client, how >> 2 & 3);
     struct netaddr peer = tuple_of(how >> 4).client;
-    struct stun_msg m;
 
     r->out = turn_out_of(r->buf, sizeof(r->buf));
     if ((how & 3) == 0) {
@@ -258,10 +274,7 @@ static void stream(struct run *r, unsigned client, uint8_t how)
         turn_delete(&r->t, a);
         r->pending[client] = NULL;
     }
-    if (r->out.reply.n) {
-        CHECK(stun_decode(r->out.reply, 0, &m) == STUN_OK);
-        keep(r, &m);
-    }
+    kept(r);
 }
 
 static void bound(struct run *r, unsigned client, uint8_t how)
@@ -281,6 +294,7 @@ static void bound(struct run *r, unsigned client, uint8_t how)
     turn_on_bound(&r->t, r->now, r->pending[client], &g, &r->out);
     r->pending[client] = NULL;
     CHECK(r->out.reply.n && (r->out.code != 0) == r->out.gone);
+    kept(r);
     CHECK(r->out.gone || r->out.alloc->half[0].live || r->out.alloc->half[1].live);
 }
 
