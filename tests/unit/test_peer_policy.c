@@ -2,6 +2,8 @@
  * neighbours, each way to carry IPv4 in IPv6, and who wins where entries disagree. */
 #include "proto/peer_policy.h"
 
+#include "tests/unit/seeded.h"
+
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <stdio.h>
@@ -337,4 +339,68 @@ Test(peer_judge, ports)
     cr_expect(peer_judge_ip(&policy, addr("8.8.8.8", 1).ip) == PEER_OK);
     cr_expect(peer_judge_ip(&policy, addr("127.0.0.1", 1).ip) == PEER_SPECIAL);
     cr_expect(peer_judge_ip(&policy, addr("2002::1", 1).ip) == PEER_TUNNEL);
+}
+
+/* ---- beside a model ------------------------------------------------------------------------ */
+
+static bool holds(const struct cidr *c, const uint8_t ip[16])
+{
+    for (unsigned i = 0; i < c->bits; i++)
+        if ((c->ip[i / 8] ^ ip[i / 8]) & 0x80 >> i % 8)
+            return false;
+    return true;
+}
+
+static int longest(const struct cidr *l, size_t count, const uint8_t ip[16])
+{
+    int most = -1;
+
+    for (size_t i = 0; i < count; i++)
+        if (holds(&l[i], ip) && l[i].bits > most)
+            most = l[i].bits;
+    return most;
+}
+
+/* Random lists over few bits, so that they meet: public addresses are as the longest prefix says,
+ * and closed ones open only for an entry that is as long as ours. */
+Test(peer_judge, agrees_with_a_model_that_looks_at_bits)
+{
+    static const char *const bases[] = { "8.8.8.8", "10.8.8.8", "2a00:8::8", "fd00:8::8" };
+    unsigned opened = 0, denied = 0;
+
+    for (uint64_t seed = 1; seed <= 20000; seed++) {
+        struct seeded s = { seed };
+        struct cidr lists[2][6];
+        unsigned base = (unsigned)seeded_below(&s, ARRAY_LEN(bases));
+        struct netaddr a = addr(bases[base], 9);
+        bool v6 = base >= 2, closed = base & 1;
+        int of_ours = !closed ? -1 : v6 ? 7 : 104;
+
+        for (int l = 0; l < 2; l++)
+            for (int i = 0; i < 6; i++) {
+                struct cidr *c = &lists[l][i];
+                unsigned flip = (unsigned)seeded_below(&s, 160);
+                char text[80];
+
+                snprintf(text, sizeof(text), "%s/%u", bases[base],
+                         (unsigned)seeded_below(&s, v6 ? 129 : 33));
+                cr_assert(cidr_parse(bytes_str(text), c));
+                if (flip < c->bits)
+                    c->ip[flip / 8] ^= (uint8_t)(0x80 >> flip % 8);
+            }
+        policy.allow = lists[0];
+        policy.deny = lists[1];
+        policy.allow_count = policy.deny_count = 6;
+        int allow_bits = longest(lists[0], 6, a.ip), deny_bits = longest(lists[1], 6, a.ip);
+        enum peer_verdict want = of_ours >= 0 ? PEER_SPECIAL : PEER_OK;
+
+        if (allow_bits >= of_ours)
+            want = PEER_OK;
+        if (deny_bits >= 0 && deny_bits >= allow_bits && deny_bits >= of_ours)
+            want = PEER_DENIED;
+        cr_assert(peer_judge(&policy, &a) == want, "seed %zu", (size_t)seed);
+        opened += closed && want == PEER_OK;
+        denied += want == PEER_DENIED;
+    }
+    cr_expect(opened > 1000 && denied > 1000, "%u opened, %u denied", opened, denied);
 }
