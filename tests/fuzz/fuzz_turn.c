@@ -179,6 +179,9 @@ static void deliver(struct run *r, unsigned client, struct bytes in, uint8_t use
         CHECK(r->t.allocs == allocs && r->t.perms == perms && r->t.chans == chans);
         CHECK(r->t.conns == conns && r->out.act != TURN_JOIN && r->out.act != TURN_CONNECT);
     }
+    if (r->out.code) /* nor does a request that is refused */
+        CHECK(r->t.allocs == allocs && r->t.perms == perms && r->t.chans == chans &&
+              r->t.conns == conns);
     CHECK(r->out.act != TURN_CONNECT || (r->t.conns == conns + 1 && peer_ok(NULL, &r->out.peer)));
     if (r->out.joined || r->out.act == TURN_JOIN) { /* only its owner finds an allocation again */
         uint8_t owner[TURN_OWNER];
