@@ -105,6 +105,7 @@ void turn_init(struct turn *t, const struct turn_config *config, void *memory,
         list_append(&t->free_perms, &tables.perms[i].by_expiry);
     for (uint32_t i = 0; i < l->chans_max; i++)
         list_append(&t->free_chans, &tables.chans[i].by_expiry);
+    turn_id_init(t);
     turn_conns_init(t, tables.conns);
 }
 

@@ -162,8 +162,9 @@ struct turn {
     struct turn_config config; /* limits other than the three sizes may change while running */
     bool draining;             /* new allocations are refused with 403 */
     uint8_t key[16];
-    uint8_t id_key[16]; /* of CONNECTION-IDs */
+    uint8_t id_key[16]; /* of CONNECTION-IDs and tokens */
     uint32_t next_id;
+    uint64_t next_token;
     uint32_t allocs, perms, chans, conns; /* in use */
     struct list free_allocs, free_perms, free_chans, free_conns;
     struct list perms_by_expiry, chans_by_expiry, conns_by_expiry;
@@ -280,6 +281,9 @@ struct turn_grant {
     bool has_token; /* iff `reserve` was granted */
     uint8_t token[TURN_TOKEN];
 };
+/* A new RESERVATION-TOKEN for a grant: nobody guesses it, and whoever has the key knows its shard,
+ * which is handed the Allocate that comes with it. */
+void turn_token_make(struct turn *t, uint8_t out[TURN_TOKEN]);
 /* The reply goes to alloc->tuple. After an error out->gone is set, as after a release. */
 void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *alloc,
                    const struct turn_grant *grant, struct turn_out *out);

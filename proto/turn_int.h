@@ -110,12 +110,18 @@ void turn_heard(struct turn *t, const struct turn_tuple *tuple, struct turn_allo
                 struct turn_out *out);
 void turn_move_end(struct turn *t, struct turn_alloc *a, struct turn_out *out);
 
+/* turn_id.c. Any number has a shard. */
+enum { TURN_ID_COUNT_BITS = 24 };
+void turn_id_init(struct turn *t);
+uint32_t turn_id_make(struct turn *t);
+uint16_t turn_id_shard(const struct turn *t, uint32_t id);
+uint16_t turn_token_shard(const struct turn *t, struct bytes token);
+
 /* turn_tcp.c: RFC 6062. */
 void turn_conns_init(struct turn *t, struct turn_conn *conns);
 void turn_conns_end(struct turn *t, struct turn_alloc *a, bool v4, bool v6);
 bool turn_conns_expire(struct turn *t, uint64_t now_ms, struct turn_out *out);
 struct turn_conn *turn_conn_find(struct turn *t, uint32_t id); /* NULL: nobody's, or ended */
-uint16_t turn_conn_shard(const struct turn *t, uint32_t id);   /* any number has one */
 void turn_on_connect(struct turn_req *r);
 void turn_on_connection_bind(struct turn_req *r);
 /* 443, 403 or 0. */

@@ -99,7 +99,9 @@ static bool is_elsewhere(struct turn_req *r)
 
         r->conn = turn_conn_find(r->t, id);
         r->keyed = r->conn ? r->conn->alloc : NULL;
-        shard = turn_conn_shard(r->t, id);
+        shard = turn_id_shard(r->t, id);
+    } else if (method == STUN_ALLOCATE && stun_has(r->m, STUN_RESERVATION_TOKEN)) {
+        shard = turn_token_shard(r->t, stun_value(r->m, STUN_RESERVATION_TOKEN));
     }
     if (r->alloc) /* then it must be answered here, whatever it names */
         r->keyed = r->alloc;

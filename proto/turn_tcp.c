@@ -4,77 +4,24 @@
 #include "proto/turn.h"
 #include "proto/turn_int.h"
 
-/* ---- CONNECTION-ID ------------------------------------------------------------------------- */
-
-/* A count with the shard before it, through a permutation of 32 bits that only our shards know: no
- * two are the same until 2^24 have passed, whoever saw some cannot say the next, and any shard can
- * tell whose one is. Guessing one is worth nothing without the owner's password besides. */
-enum { COUNT_BITS = 24, ROUNDS = 8 };
-static_assert(TURN_SHARDS_MAX == 1 << (32 - COUNT_BITS), "the rest of the number");
-
-static uint32_t round_of(const struct turn *t, unsigned round, uint32_t half)
-{
-    const uint8_t text[3] = { (uint8_t)round, (uint8_t)(half >> 8), (uint8_t)half };
-
-    return (uint32_t)crypto_siphash(t->id_key, bytes_of(text, sizeof(text))) & 0xffff;
-}
-
-static uint32_t hide(const struct turn *t, uint32_t v)
-{
-    uint32_t left = v >> 16, right = v & 0xffff;
-
-    for (unsigned i = 0; i < ROUNDS; i++) { /* a Feistel network */
-        uint32_t next = left ^ round_of(t, i, right);
-
-        left = right;
-        right = next;
-    }
-    return left << 16 | right;
-}
-
-static uint32_t reveal(const struct turn *t, uint32_t v)
-{
-    uint32_t left = v >> 16, right = v & 0xffff;
-
-    for (unsigned i = ROUNDS; i-- > 0;) {
-        uint32_t before = right ^ round_of(t, i, left);
-
-        right = left;
-        left = before;
-    }
-    return left << 16 | right;
-}
-
-uint16_t turn_conn_shard(const struct turn *t, uint32_t id)
-{
-    return (uint16_t)(reveal(t, id) >> COUNT_BITS);
-}
+/* ---- the table ----------------------------------------------------------------------------- */
 
 static uint32_t new_id(struct turn *t)
 {
     uint32_t id;
 
     do { /* fewer are alive than there are numbers */
-        t->next_id = (t->next_id + 1) & ((UINT32_C(1) << COUNT_BITS) - 1);
-        id = hide(t, (uint32_t)t->config.place.shard << COUNT_BITS | t->next_id);
+        id = turn_id_make(t);
     } while (turn_conn_find(t, id));
     return id;
 }
 
-/* ---- the table ----------------------------------------------------------------------------- */
-
 void turn_conns_init(struct turn *t, struct turn_conn *conns)
 {
     const struct turn_limits *l = &t->config.limits;
-    const struct bytes what = bytes_str("sluice connection id");
-    uint8_t key[32];
 
-    ASSERT(l->conns_max < UINT32_C(1) << COUNT_BITS);
+    ASSERT(l->conns_max < UINT32_C(1) << TURN_ID_COUNT_BITS);
     ASSERT(l->conns_max == 0 || l->alloc_conns_max > 0);
-    ASSERT(t->config.place.shards <= TURN_SHARDS_MAX);
-    crypto_hmac_sha256_n(bytes_of(t->config.place.key, sizeof(t->config.place.key)), &what, 1, key);
-    memcpy(t->id_key, key, sizeof(t->id_key));
-    crypto_wipe(key, sizeof(key));
     for (uint32_t i = 0; i < l->conns_max; i++)
         list_append(&t->free_conns, &conns[i].by_expiry);
 }

@@ -408,3 +408,58 @@ Test(turn_refresh, turn_81_a_ticket_is_405)
     stun_put(&k->b, STUN_MOBILITY_TICKET, bytes_str("x"));
     cr_expect(ask(k, &alice) == 405);
 }
+
+/* ---- reservations across shards ------------------------------------------------------------ */
+
+static int allocate_with(const struct who *who, const uint8_t token[TURN_TOKEN])
+{
+    struct making *k = allocate(1);
+
+    stun_put(&k->b, STUN_RESERVATION_TOKEN, bytes_of(token, TURN_TOKEN));
+    return ask(k, who);
+}
+
+Test(turn_allocate, turn_52_a_token_leads_to_its_shard)
+{
+    uint8_t token[TURN_TOKEN];
+
+    w.config.place = (struct turn_place){ .shard = 3, .shards = 5, .key = { 9 } };
+    world_begin();
+    turn_token_make(&w.t, token);
+    cr_expect(allocate_with(&alice, token) == -1 && w.out.act == TURN_BIND);
+    cr_expect(w.out.wish.has_token && memcmp(w.out.wish.token, token, TURN_TOKEN) == 0);
+    w.config.place.shard = 4;
+    world_begin();
+    cr_expect(allocate_with(&alice, token) == -1);
+    cr_expect(w.out.act == TURN_ELSEWHERE && w.out.shard == 3 && w.t.allocs == 0);
+    struct making *k = allocate(1);
+
+    stun_put(&k->b, STUN_RESERVATION_TOKEN, bytes_of(token, TURN_TOKEN));
+    deliver(CLIENT, made(k));
+    cr_expect(w.out.code == 401 && w.out.act == TURN_NOTHING, "not for who has no nonce");
+    allocated_by(&alice2, 1);
+    cr_expect(allocate_with(&alice2, token) == 0, "a retransmission, whatever it names");
+    w.t.config.place.shards = 3;
+    cr_expect(allocate_with(&alice, token) == -1 && w.out.act == TURN_BIND,
+              "no such shard: its owner is asked here, and knows none");
+}
+
+Test(turn_allocate, turn_52_tokens_differ_and_follow_no_pattern)
+{
+    enum { MANY = 20000 };
+    static uint8_t tokens[MANY][TURN_TOKEN];
+    unsigned bits[64] = { 0 };
+
+    w.config.place = (struct turn_place){ .shard = 255, .shards = 256, .key = { 9 } };
+    world_begin();
+    for (unsigned i = 0; i < MANY; i++) {
+        turn_token_make(&w.t, tokens[i]);
+        cr_assert(turn_token_shard(&w.t, bytes_of(tokens[i], TURN_TOKEN)) == 255);
+        for (unsigned b = 0; b < 64; b++)
+            bits[b] += tokens[i][b / 8] >> b % 8 & 1;
+        for (unsigned before = i < 100 ? 0 : i - 100; before < i; before++)
+            cr_assert(memcmp(tokens[i], tokens[before], TURN_TOKEN / 2) != 0);
+    }
+    for (unsigned b = 0; b < 64; b++) /* ten standard deviations */
+        cr_expect(bits[b] > MANY / 2 - 708 && bits[b] < MANY / 2 + 708, "bit %u: %u", b, bits[b]);
+}

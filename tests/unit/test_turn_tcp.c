@@ -510,7 +510,7 @@ Test(turn_tcp, numbers_differ_name_their_shard_and_follow_no_pattern)
 
         cr_assert(c != NULL);
         ids[i] = c->id;
-        cr_assert(turn_conn_shard(&w.t, c->id) == 5 && turn_conn_find(&w.t, c->id) == c);
+        cr_assert(turn_id_shard(&w.t, c->id) == 5 && turn_conn_find(&w.t, c->id) == c);
         for (unsigned b = 0; b < 32; b++)
             bits[b] += c->id >> b & 1;
         if (i && (ids[i] - ids[i - 1] < 1000 || ids[i - 1] - ids[i] < 1000))
@@ -539,7 +539,7 @@ Test(turn_tcp, a_count_that_wraps_passes_over_the_living)
     cr_expect(d != NULL && d->id != c->id);
     w.t.next_id = (1u << 24) - 1;
     d = incoming(a, "192.0.2.50:4002");
-    cr_expect(d != NULL && turn_conn_shard(&w.t, d->id) == 5 && w.t.next_id == 0);
+    cr_expect(d != NULL && turn_id_shard(&w.t, d->id) == 5 && w.t.next_id == 0);
 }
 
 Test(turn_tcp, turn_80_a_number_of_another_shard_goes_there)
@@ -564,5 +564,5 @@ Test(turn_tcp, turn_80_a_number_of_another_shard_goes_there)
     w.config.place.shard = 5;
     w.config.place.key[0] ^= 1;
     world_begin();
-    cr_expect(turn_conn_shard(&w.t, id) != 5, "one of 256 keys would say so");
+    cr_expect(turn_id_shard(&w.t, id) != 5, "one of 256 keys would say so");
 }
