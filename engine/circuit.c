@@ -309,22 +309,25 @@ void circuit_on_work(struct circuit *c, unsigned side, uint32_t bits)
     circuit_advance(c);
 }
 
-/* Nothing moved since the last look, and either one direction is over, so that somebody forgot to
- * hang up, or memory is short and bytes lie here for a peer that does not take them. */
+/* Nothing moved since the last look and one direction is over, so that somebody forgot to hang up;
+ * or memory is short and bytes lie here, at both looks, of which the peers took next to nothing in
+ * between. A byte now and then is no reason to hold a window of others' memory. */
 static enum circuit_end lingers(struct circuit *c)
 {
     const struct leg *leg = &c->leg[0];
     uint64_t there = atomic_load_explicit(&c->leg[1].drained, memory_order_relaxed);
-    uint64_t mark =
-        there + atomic_load_explicit(&leg->drained, memory_order_relaxed) + leg->taken + 1;
+    uint64_t drained = there + atomic_load_explicit(&leg->drained, memory_order_relaxed);
+    uint64_t mark = drained + leg->taken + 1, waiting = leg->q.bytes + (leg->taken - there);
     bool ending = leg->rx_fin || leg->fin_due || leg->rst_due || leg->done || c->peer_over;
-    bool hoarding = shard_pool_high(c->shard[0]) && (leg->q.bytes || leg->taken > there);
-    bool silent = mark == c->linger_mark;
+    bool hoarding = shard_pool_high(c->shard[0]) && waiting;
+    bool silent = ending && mark == c->linger_mark;
+    bool hoards =
+        hoarding && c->linger_hoards && drained - c->linger_drained <= waiting / HOARD_PART;
 
     c->linger_mark = ending || hoarding ? mark : 0; /* silence before that does not count */
-    if (!silent)
-        return END_NONE;
-    return ending ? END_LINGER : hoarding ? END_NOMEM : END_NONE;
+    c->linger_hoards = hoarding;
+    c->linger_drained = drained;
+    return silent ? END_LINGER : hoards ? END_NOMEM : END_NONE;
 }
 
 void circuit_on_timer(struct circuit *c)

@@ -101,6 +101,8 @@ struct circuit {
     struct timer timer;
     uint64_t born_ms, opened_ms, ends_ms; /* ends_ms: duration limit, UINT64_MAX none */
     uint64_t linger_mark;                 /* bytes seen at the last linger check */
+    uint64_t linger_drained;              /* of them taken by the peers */
+    bool linger_hoards;                   /* then memory was short, and some lay here */
 };
 
 /* circuit_open.c */

@@ -326,19 +326,10 @@ void conn_close(struct conn *c, const char *why)
         c->resv.gone_sent = true;
         control_post(s, &c->resv.to_control, RESV_GONE);
     }
-    if (c->ops) {
-        /* close(2) would end neither an armed receive nor the connection (io_uring.md §6); a
-         * shutdown completes both directions. A cancellation by descriptor looks at every request
-         * of the ring, so that ten thousand of them would look at a hundred million: it is for a
-         * shutdown that fails. It counts as in flight too: what it shall end may complete in this
-         * very turn, and submitted behind the close it would hit whoever has the descriptor then.
-         */
-        if (ring_shutdown(c->fd, SHUT_RDWR) < 0) {
-            c->cancel_armed = true;
-            c->ops++;
-            ring_cancel_fd(s->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
-        }
-    }
+    /* close(2) would end neither an armed receive nor the connection (io_uring.md §6); a shutdown
+     * completes both directions. */
+    if (c->ops && ring_shutdown(c->fd, SHUT_RDWR) < 0)
+        c->cancel_due = true;
     list_append(&s->closed, &c->turn_link); /* freed at the end of a turn: callers still hold it */
 }
 
@@ -398,12 +389,29 @@ void conn_relieve(struct shard *s)
     }
 }
 
+/* A cancellation by descriptor looks at every request of the ring, so that ten thousand of them
+ * would look at a hundred million: it is for a shutdown that fails, and prepared by the owner of
+ * the ring alone, for one who borrows it may set few requests aside and close many connections. It
+ * counts as in flight too: what it shall end may complete in this very turn, and submitted behind
+ * the close it would hit whoever has the descriptor then. */
+static void conn_cancel(struct conn *c)
+{
+    c->cancel_due = false;
+    if (!c->ops)
+        return;
+    c->cancel_armed = true;
+    c->ops++;
+    ring_cancel_fd(c->shard->ring, c->fd, ud_make(OP_CANCEL, c->head.gen, c->head.idx));
+}
+
 void conn_reap(struct shard *s)
 {
     for (struct link *k = s->closed.first, *next; k; k = next) {
         struct conn *c = CONTAINER_OF(k, struct conn, turn_link);
 
         next = k->next;
+        if (c->cancel_due)
+            conn_cancel(c);
         if (c->ops || c->resv.gone_sent)
             continue;
         list_remove(&s->closed, k);

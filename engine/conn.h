@@ -63,6 +63,7 @@ struct conn {
     uint8_t state;
     uint8_t ops; /* kernel operations in flight */
     bool recv_armed, send_armed, cancel_armed;
+    bool cancel_due; /* closed, and its shutdown failed: at the end of its owner's turn */
     bool dirty, dry; /* which of the shard's lists holds `turn_link`, `dry_link` */
     bool counted_conn, counted_ip, counted_peer; /* which quotas were taken */
     bool shut_sent;                              /* SHUT_WR done in CONN_FLUSH */
@@ -77,9 +78,10 @@ struct conn {
     uint64_t send_ms;      /* since when it is */
     struct timer timer;
     uint64_t born_ms, active_ms;
-    uint64_t half_ms;      /* since when half a record waits in `in` */
-    struct link half_link; /* in the shard's list of such connections, oldest first */
-    uint32_t half_bytes;   /* of it; 0: not in that list */
+    uint64_t half_ms;                 /* since when half a record waits in `in` */
+    struct link half_link;            /* in the shard's list of such connections, oldest first */
+    bool half;                        /* is in that list */
+    uint8_t half_chunks[CHUNK_SIZES]; /* that hold it */
     uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;

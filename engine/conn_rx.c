@@ -119,15 +119,42 @@ static enum record record_next(struct conn *c, struct bytes *in, uint8_t **plain
     return RECORD_OPENED;
 }
 
+static void half_uncount(struct conn *c)
+{
+    for (int size = 0; size < CHUNK_SIZES; size++) {
+        c->shard->half_chunks[size] -= c->half_chunks[size];
+        c->half_chunks[size] = 0;
+    }
+}
+
 void conn_half_forget(struct conn *c)
 {
-    struct shard *s = c->shard;
-
-    if (!c->half_bytes)
+    if (!c->half)
         return;
-    list_remove(&s->halves, &c->half_link);
-    s->half_bytes -= c->half_bytes;
-    c->half_bytes = 0;
+    list_remove(&c->shard->halves, &c->half_link);
+    half_uncount(c);
+    c->half = false;
+}
+
+/* By chunks, not bytes: two bytes of a record take a small one, two thousand a large one. */
+static void half_count(struct conn *c)
+{
+    half_uncount(c);
+    for (const struct chunk *k = c->in.first; k; k = k->next) { /* INPUT_MAX bounds them */
+        c->half_chunks[k->size]++;
+        c->shard->half_chunks[k->size]++;
+    }
+}
+
+/* Asked well below the high mark, or they could hold the pool just there. */
+static bool halves_hoard(const struct shard *s)
+{
+    if (!chunk_past(&s->chunks, POOL_HALVES))
+        return false;
+    for (int size = 0; size < CHUNK_SIZES; size++)
+        if (s->half_chunks[size] > s->chunks.max[size] / HALF_RECORD_PART)
+            return true;
+    return false;
 }
 
 /* The rest of what came: a record that is not whole yet. For it the pool's reserve may be used too,
@@ -146,15 +173,13 @@ static void half_keep(struct conn *c, struct bytes in)
         conn_close(c, "no buffer for half a record");
         return;
     }
-    if (!c->half_bytes) {
+    if (!c->half) {
         list_append(&s->halves, &c->half_link);
         c->half_ms = s->now_ms;
     }
-    s->half_bytes += c->in.bytes - c->half_bytes;
-    c->half_bytes = (uint32_t)c->in.bytes;
-    for (int i = 0; i < RELIEF_MAX && shard_pool_high(s) && s->halves.first != &c->half_link &&
-                    s->half_bytes > chunk_bytes_max(&s->chunks) / HALF_RECORD_PART;
-         i++)
+    c->half = true;
+    half_count(c);
+    for (int i = 0; i < RELIEF_MAX && s->halves.first != &c->half_link && halves_hoard(s); i++)
         conn_relieve_one(s);
 }
 

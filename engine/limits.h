@@ -18,10 +18,11 @@ enum {
     RING_CQ = 16384,
     RECV_BUFS = 64, /* a power of two */
     RECV_BUF_BYTES = 131072,
-    TURN_CQES_MAX = 256,  /* completions handled before egress is flushed */
-    TURN_MAIL_MAX = 4096, /* mailbox entries handled per turn */
-    TURN_NOISE_MAX = 16,  /* Noise handshake messages, 0.1 ms each (libp2p.md §20.4) */
-    SEND_IOV = 32,        /* gathered chunks per send */
+    TURN_CQES_MAX = 256,    /* completions handled before egress is flushed */
+    TURN_MAIL_MAX = 4096,   /* mailbox entries handled per turn */
+    TURN_NOISE_NS = 150000, /* one that takes longer counts for more */
+    TURN_NOISE_MAX = 16,    /* Noise handshake messages, 0.1 ms each (libp2p.md §20.4) */
+    SEND_IOV = 32,          /* gathered chunks per send */
     SENDS_PER_TURN = 1024,
     LEND_MAIL_MAX = 16, /* done for another shard that sleeps; what is more wakes it */
     LEND_BYTES_MAX = 65536,
@@ -53,6 +54,7 @@ enum {
      * new is begun, above the second no payload is kept. */
     POOL_HIGH = 12,
     POOL_FULL = 15,
+    POOL_HALVES = 8, /* above it half records may fill only their part */
 
     /* While the pool is above its high mark half a record may wait this long, and all of them may
      * fill this part of it; at most so many are closed in a turn. Honest ones are whole within
@@ -62,6 +64,8 @@ enum {
     HALF_RECORD_PART = 4,
     STALLED_SEND_MS = 10000, /* or hold TX_HIGH for a peer that reads nothing */
     RELIEF_MAX = 256,
+    HOARD_PART = 8, /* of what lies here while memory is short must go on from look to look */
+    HALF_MESSAGE_PART = 8, /* streams with half a message: one for so many large chunks */
 
     /* Streams. */
     STREAM_INPUT_MAX = 4096 + 16, /* an incomplete hop message or mss frame */

@@ -557,10 +557,10 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->staged.count == 0);
     ASSERT(s->shaking.count == 0);
     ASSERT(s->halves.count == 0);
+    ASSERT(s->parts.count == 0);
     ASSERT(s->sending.count == 0);
     ASSERT(STAT_GET(&s->stats, tx_queued) == 0);
-    ASSERT(s->half_bytes == 0);
     ASSERT(!s->run.sink);
     for (int i = 0; i < CHUNK_SIZES; i++)
-        ASSERT(s->chunks.used[i] == 0);
+        ASSERT(s->half_chunks[i] == 0 && s->chunks.used[i] == 0);
 }

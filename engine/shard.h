@@ -77,7 +77,8 @@ struct shard {
     bool empty;          /* stopping, and nothing is left: counted in the daemon's shards_empty */
     struct list sending; /* connections with a send in flight, oldest first */
     struct list halves;  /* connections with half a record, oldest first */
-    size_t half_bytes;   /* all of those */
+    uint32_t half_chunks[CHUNK_SIZES]; /* of all those */
+    struct list parts;                 /* streams with part of a message, oldest first */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);

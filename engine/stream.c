@@ -76,6 +76,13 @@ void stream_uncount(struct stream *st)
     st->counted = COUNT_NONE;
 }
 
+static void part_forget(struct stream *st)
+{
+    if (st->has_part)
+        list_remove(&st->conn->shard->parts, &st->part_link);
+    st->has_part = false;
+}
+
 void stream_free(struct stream *st)
 {
     struct conn *c = st->conn;
@@ -84,6 +91,7 @@ void stream_free(struct stream *st)
     yamux_detach(&st->y);
     stream_uncount(st);
     wheel_cancel(&s->wheel, &st->timer);
+    part_forget(st);
     chunkq_clear(&st->in, &s->chunks);
     list_remove(&c->streams, &st->link);
     if (!c->streams.count)
@@ -153,6 +161,7 @@ void stream_finish(struct stream *st)
         return;
     }
     st->kind = ST_LINGER;
+    part_forget(st);
     chunkq_clear(&st->in, &c->shard->chunks);
     wheel_arm(&c->shard->wheel, &st->timer, c->shard->now_ms + STREAM_LINGER_MS);
 }
@@ -261,6 +270,34 @@ static bool stream_step(struct stream *st, struct cur *in)
     }
 }
 
+/* No room or no time for it any more. */
+static void stream_give_up(struct stream *st)
+{
+    if (st->kind == ST_STOP) /* its circuit hears of it, and may try another home */
+        svc_stop_feed(st, NULL);
+    else
+        stream_reset(st);
+}
+
+/* A first byte takes a whole chunk. So that no crowd of those can make memory short for everybody,
+ * who has waited longest for the rest of a message goes: honest ones are whole within moments. May
+ * free st, and close its connection. */
+static void part_keep(struct stream *st, struct bytes in)
+{
+    struct shard *s = st->conn->shard;
+
+    if (in.n > STREAM_INPUT_MAX || shard_pool_full(s) || !chunkq_append(&st->in, &s->chunks, in)) {
+        stream_give_up(st);
+        return;
+    }
+    if (!st->has_part)
+        list_append(&s->parts, &st->part_link);
+    st->has_part = true;
+    for (int i = 0;
+         i < RELIEF_MAX && s->parts.count > s->chunks.max[CHUNK_LARGE] / HALF_MESSAGE_PART + 1; i++)
+        stream_give_up(CONTAINER_OF(s->parts.first, struct stream, part_link));
+}
+
 void stream_on_data(struct stream *st, struct bytes data)
 {
     struct conn *c = st->conn;
@@ -289,14 +326,17 @@ void stream_on_data(struct stream *st, struct bytes data)
     if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT)
         cur_take(&in, in.n); /* behind the end of what we answer: not kept */
     stream_consumed(st, data.n - (st->kind == ST_CIRCUIT ? min_sz(in.n, data.n) : 0));
-    if (!slab_find(&s->streams, idx, gen) || !in.n)
+    if (!slab_find(&s->streams, idx, gen))
+        return;
+    if (!in.n || st->kind == ST_CIRCUIT)
+        part_forget(st);
+    if (!in.n)
         return;
     if (st->kind ==
         ST_CIRCUIT) /* behind CONNECT or STATUS: already the circuit's (libp2p.md §11.3) */
         fwd_data(st->circuit, st->side, bytes_of(in.p, in.n));
-    else if (in.n > STREAM_INPUT_MAX || shard_pool_full(s) ||
-             !chunkq_append(&st->in, &s->chunks, bytes_of(in.p, in.n)))
-        stream_reset(st);
+    else
+        part_keep(st, bytes_of(in.p, in.n));
 }
 
 void stream_on_fin(struct stream *st)
@@ -340,9 +380,6 @@ void stream_on_credit(struct stream *st)
 void stream_on_timer(struct stream *st)
 {
     ASSERT(st->kind != ST_CIRCUIT);
-    if (st->kind == ST_STOP) { /* side 0's deadline comes first; this one is the stream's own */
-        svc_stop_feed(st, NULL);
-        return;
-    }
-    stream_reset(st);
+    stream_give_up(
+        st); /* of ST_STOP: side 0's deadline comes first; this one is the stream's own */
 }

@@ -34,6 +34,8 @@ struct stream {
     struct mss_dial dial;
     bool agreed;       /* outbound: the protocol's name is settled */
     struct chunkq in;  /* an incomplete message */
+    bool has_part;     /* of one: in the shard's list of those, oldest first */
+    struct link part_link;
     uint32_t consumed; /* received, done with, not granted again yet */
     uint32_t push_bytes;
     struct circuit *circuit;

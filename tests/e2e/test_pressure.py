@@ -54,7 +54,8 @@ def test_half_record_part_those_who_hoard_the_longest_go(start, placement):
         assert len(gone) >= len(hoard) / 4
         assert not hoard[-1].dead, 'the newest goes last'
         assert peak.bytes <= limit * FULL_PART, 'half records alone fill it'
-        assert peak.grown <= limit + receive_buffers() + len(hoard) * 4096
+        if SLOW == 1:  # a sanitizer's own memory is counted with the daemon's
+            assert peak.grown <= limit + receive_buffers() + len(hoard) * 4096
         assert source.alive() and target.alive() and not near.rst
         for session in hoard:
             session.close()
@@ -134,7 +135,8 @@ def test_libp2p_75_the_pool_is_never_exceeded_and_only_hoarders_lose_a_circuit(s
             for session in (source, target, reader, late):
                 assert session.alive()
         assert peak.bytes <= limit
-        assert peak.grown <= limit + receive_buffers()
+        if SLOW == 1:
+            assert peak.grown <= limit + receive_buffers()
         for one, _ in pairs:
             if not one.rst:
                 one.reset()

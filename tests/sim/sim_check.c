@@ -336,9 +336,10 @@ static void check_gauges(const struct census *x)
 static void check_shard(struct census *x, const struct shard *sh)
 {
     size_t dirty = 0, dry = 0, closed = 0, streams = 0, hs = 0, staged = 0, sending = 0;
-    size_t halves = 0, half_bytes = 0, tx_queued = 0;
+    size_t halves = 0, half_chunks = 0, tx_queued = 0, parts = 0;
     uint32_t cursor = 0;
     const struct circuit *circuit;
+    const struct stream *stream;
     const struct conn *c;
 
     while ((c = slab_walk(&sh->conns, &cursor)) != NULL) {
@@ -347,13 +348,15 @@ static void check_shard(struct census *x, const struct shard *sh)
         dry += c->dry;
         closed += c->state == CONN_CLOSED;
         sending += c->send_armed;
-        halves += c->half_bytes > 0;
-        half_bytes += c->half_bytes;
+        halves += c->half;
+        half_chunks += c->half_chunks[CHUNK_SMALL] + c->half_chunks[CHUNK_LARGE];
         tx_queued += c->tx.bytes;
         streams += c->streams.count;
         hs += c->hs != NULL;
     }
     cursor = 0;
+    for (uint32_t at = 0; (stream = slab_walk(&sh->streams, &at));)
+        parts += stream->in.bytes > 0;
     while ((circuit = slab_walk(&sh->circuits, &cursor)) != NULL)
         check_circuit(x, circuit);
     for (const struct link *k = sh->staged.first; k != NULL; k = k->next)
@@ -364,12 +367,14 @@ static void check_shard(struct census *x, const struct shard *sh)
     if (dirty != sh->dirty.count || dry != sh->dry.count || closed != sh->closed.count)
         sim_break(x->s, "shard %u: dirty %zu of %zu, dry %zu of %zu, closed %zu of %zu", sh->id,
                   sh->dirty.count, dirty, sh->dry.count, dry, sh->closed.count, closed);
-    if (sending != sh->sending.count || halves != sh->halves.count ||
-        half_bytes != sh->half_bytes || tx_queued != STAT_GET(&sh->stats, tx_queued))
+    if (sending != sh->sending.count || halves != sh->halves.count || parts != sh->parts.count ||
+        half_chunks != sh->half_chunks[CHUNK_SMALL] + sh->half_chunks[CHUNK_LARGE] ||
+        tx_queued != STAT_GET(&sh->stats, tx_queued))
         sim_break(x->s,
-                  "shard %u: sending %zu of %zu, halves %zu of %zu, %zu of %zu bytes, %zu out",
-                  sh->id, sh->sending.count, sending, sh->halves.count, halves, sh->half_bytes,
-                  half_bytes, tx_queued);
+                  "shard %u: sending %zu of %zu, halves %zu of %zu, %zu of %zu chunks, %zu out",
+                  sh->id, sh->sending.count, sending, sh->halves.count, halves,
+                  (size_t)(sh->half_chunks[CHUNK_SMALL] + sh->half_chunks[CHUNK_LARGE]),
+                  half_chunks, tx_queued);
     if (streams != sh->streams.live || hs != sh->handshakes.live)
         sim_break(x->s, "shard %u: %u streams of %zu, %u handshakes of %zu", sh->id,
                   sh->streams.live, streams, sh->handshakes.live, hs);
