@@ -32,9 +32,9 @@ struct stream {
     uint8_t counted; /* enum stream_count: which per-connection count it holds */
     struct mss_listen mss;
     struct mss_dial dial;
-    bool agreed;       /* outbound: the protocol's name is settled */
-    struct chunkq in;  /* an incomplete message */
-    bool has_part;     /* of one: in the shard's list of those, oldest first */
+    bool agreed;      /* outbound: the protocol's name is settled */
+    struct chunkq in; /* an incomplete message */
+    bool has_part;    /* of one: in the shard's list of those, oldest first */
     struct link part_link;
     uint32_t consumed; /* received, done with, not granted again yet */
     uint32_t push_bytes;
