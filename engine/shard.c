@@ -339,9 +339,8 @@ static bool lend_left(const struct shard *to)
  * so they are sent from here; a bulk load is worth the other core. */
 static bool shard_lend(struct shard *s, struct shard *to)
 {
-    if (s->across_bytes > LEND_BYTES_MAX || s->lent_to >> to->id & 1 || !ring_borrow(to->ring))
+    if (s->across_bytes > LEND_BYTES_MAX || !ring_borrow(to->ring))
         return false;
-    s->lent_to |= 1ull << to->id;
     to->lent = true;
     /* Else its owner is being woken already. What is set aside for it would add up, too: each piece
      * of mail ends at most the two connections of its circuit (RING_BORROW_MAX). */
@@ -365,13 +364,13 @@ static bool shard_lend(struct shard *s, struct shard *to)
     return !ring_give_back(to->ring) && !left;
 }
 
-/* Before our own mail is read: what they answer (credit) goes out with this turn. */
+/* Each shard that has mail of ours once; who must be woken for it keeps its bell, and so does a
+ * third one that got mail on the way. */
 static void shard_lend_all(struct shard *s)
 {
     uint64_t bells = s->bells;
 
     s->bells = 0;
-    s->lent_to = 0;
     for (uint64_t left = bells; left; left &= left - 1) {
         unsigned id = (unsigned)__builtin_ctzll(left);
 
@@ -379,17 +378,14 @@ static void shard_lend_all(struct shard *s)
             bells &= ~(1ull << id);
     }
     s->bells |= bells;
-    s->lent_to = 0; /* once more at the end of the turn */
 }
 
 static void shard_ring_bells(struct shard *s)
 {
-    while (s->bells) {
+    shard_lend_all(s);
+    for (; s->bells; s->bells &= s->bells - 1) {
         unsigned id = (unsigned)__builtin_ctzll(s->bells);
 
-        s->bells &= s->bells - 1;
-        if (shard_lend(s, s->d->shard[id]))
-            continue;
         ring_doorbell(s->ring, s->d->shard[id]->ring, ud_make(OP_BELL, 0, 0));
         STAT_INC(&s->stats, doorbells);
     }
@@ -398,7 +394,6 @@ static void shard_ring_bells(struct shard *s)
         STAT_INC(&s->stats, doorbells);
     }
     s->bell_control = false;
-    s->lent_to = 0;
 }
 
 static void shard_take_mail(struct shard *s)
@@ -523,7 +518,7 @@ int shard_turn(struct shard *s, bool wait)
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
         shard_on_cqe(s, &cqe);
     fwd_stage_flush(s);
-    shard_lend_all(s);
+    shard_lend_all(s); /* before our own mail is read: what they answer (credit) goes out too */
     shard_take_mail(s);
     while ((t = wheel_expire(&s->wheel, s->now_ms)))
         shard_on_timer(s, t);

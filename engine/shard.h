@@ -47,7 +47,6 @@ struct shard {
     struct mnode *kept;      /* mail that a borrower of this shard left for it */
     bool lent;               /* another shard does this one's work right now (shard_lend) */
     uint64_t slept_until_ms; /* the first deadline when it went to sleep */
-    uint64_t lent_to;        /* bitmap of shards whose work was done in this turn */
     size_t across_bytes;     /* of this turn, for other shards */
     struct mwork order;
     struct stats stats;
