@@ -1,15 +1,21 @@
 /* tests/sim/test_sim_memory.c: what peers hold while memory is short, and who goes then. */
 #include "tests/sim/sim_script.h"
 
-/* Targets that never read hold all the chunks that make records; when that is noticed, who
- * reads gets them back. */
-Test(sim_memory, who_never_reads_is_closed_while_memory_is_short, .timeout = 60)
+/* A megabyte of buffers for each shard: 47 large chunks and 128 small ones. */
+static struct sim *poor(void)
 {
     struct config cfg;
 
     sim_config(&cfg, NULL);
     cfg.buffer_bytes_max = 2 << 20;
-    struct sim *s = calm(&cfg);
+    return calm(&cfg);
+}
+
+/* Targets that never read hold all the chunks that make records; when that is noticed, who
+ * reads gets them back. */
+Test(sim_memory, who_never_reads_is_closed_while_memory_is_short, .timeout = 60)
+{
+    struct sim *s = poor();
     struct sim_conn *from = client(s, SOURCE, 0), *good = client(s, OTHER, 0), *deaf[3];
     struct sim_stream *st, *to_deaf[3];
     uint64_t began_ms;
@@ -57,11 +63,7 @@ static void open_with_half_a_name(struct sim_conn *c, unsigned from, unsigned n)
  * memory is short for everybody. */
 Test(sim_memory, half_messages_do_not_make_memory_short, .timeout = 60)
 {
-    struct config cfg;
-
-    sim_config(&cfg, NULL);
-    cfg.buffer_bytes_max = 2 << 20;
-    struct sim *s = calm(&cfg);
+    struct sim *s = poor();
     struct sim_conn *foe = client(s, SOURCE, 0), *good = client(s, OTHER, 0);
     struct sim_stream *st;
 
@@ -76,11 +78,7 @@ Test(sim_memory, half_messages_do_not_make_memory_short, .timeout = 60)
 /* Half an answer to STOP for which there is no room: the circuit is refused, and that is all. */
 Test(sim_memory, half_an_answer_to_stop_while_memory_is_full, .timeout = 60)
 {
-    struct config cfg;
-
-    sim_config(&cfg, NULL);
-    cfg.buffer_bytes_max = 2 << 20;
-    struct sim *s = calm(&cfg);
+    struct sim *s = poor();
     struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, 0);
     struct sim_stream *source, *stop;
     uint32_t *max = &s->shard[0].chunks.max[CHUNK_SMALL], was = *max;
@@ -105,11 +103,7 @@ Test(sim_memory, half_an_answer_to_stop_while_memory_is_full, .timeout = 60)
  * of many connections makes memory short for everybody. */
 Test(sim_memory, half_records_do_not_make_memory_short, .timeout = 60)
 {
-    struct config cfg;
-
-    sim_config(&cfg, NULL);
-    cfg.buffer_bytes_max = 2 << 20;
-    struct sim *s = calm(&cfg);
+    struct sim *s = poor();
     struct sim_conn *good = client(s, OTHER, 0);
     struct sim_stream *st;
 
@@ -128,11 +122,7 @@ Test(sim_memory, half_records_do_not_make_memory_short, .timeout = 60)
 /* Windows of bytes that nobody takes, and a byte more now and then: that is not moving. */
 Test(sim_memory, who_hoards_does_not_stay_by_a_byte_now_and_then, .timeout = 60)
 {
-    struct config cfg;
-
-    sim_config(&cfg, NULL);
-    cfg.buffer_bytes_max = 2 << 20;
-    struct sim *s = calm(&cfg);
+    struct sim *s = poor();
     struct sim_conn *from = client(s, SOURCE, 0), *to[6];
     struct sim_stream *st[6];
 
