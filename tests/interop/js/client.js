@@ -69,6 +69,10 @@ class Stream32 {
 // 1 MiB that rust-libp2p accepts.
 async function drained (stream) {
   while (stream.writeBufferLength > 0 || stream.writableNeedsDrain) {
+    // a stream that has ended keeps what it could not write, and fires nothing any more
+    if (stream.status !== 'open' && stream.status !== 'closing') {
+      throw new Error(`the stream is ${stream.status}`)
+    }
     await new Promise((resolve, reject) => {
       const names = ['drain', 'idle', 'close']
       const on = evt => {
