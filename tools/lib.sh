@@ -54,6 +54,15 @@ pkg_config_path() {
     printf '%s\n' "$DEPS/prefix/lib/pkgconfig"
 }
 
+# unpacked COMMAND...: runs it with what tools/deps has unpacked under .deps/root/ in front of what
+# the host has (coturn's commands, for one), and with its libraries.
+unpacked() {
+    local root=$DEPS/root/usr
+
+    PATH=$root/bin:$PATH \
+        LD_LIBRARY_PATH=$root/lib/$(gcc -print-multiarch)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"
+}
+
 host_codename() {
     # shellcheck disable=SC1091
     (. /etc/os-release 2>/dev/null && printf '%s\n' "${VERSION_CODENAME:-unknown}")

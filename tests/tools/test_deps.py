@@ -361,8 +361,28 @@ def test_a_package_with_a_server_is_unpacked_not_installed(bash, tmp_path, mirro
 
 
 def test_a_file_still_to_be_unpacked_is_missing(bash, tmp_path):
+    there = tmp_path / "deps/root/usr/bin"
+    there.mkdir(parents=True)
+    for name in ["promtool", "turnserver"]:
+        (there / name).touch()
+    assert bash("TEST=1; have() { false; }; missing_files").stdout == ""
+    (there / "promtool").unlink()
+    assert bash("TEST=1; have() { false; }; missing_files").stdout == "prometheus usr/bin/promtool\n"
+    (there / "turnserver").unlink()
+    assert bash("TEST=1; have() { [[ $1 == promtool ]]; }; missing_files").stdout == (
+        "coturn usr/bin/turnserver whole\n")
+
+
+def test_a_whole_package_comes_with_the_libraries_it_lacks(bash):
+    done = bash("apt-get() { [[ $* == *' -s '*' served' ]] || exit 1\n"
+                "printf '%s\\n' 'Inst telnet (1 x)' 'Inst libone1 [0] (1 x)' 'Conf libone1 (1 x)' 'Inst served (1 x)'; }\n"
+                "unpack_packages() { printf '<%s>' \"$@\"; }\n"
+                "unpack_whole served")
+    assert done.stdout == "<><served><libone1>", done
+
+
+def test_what_is_unpacked_runs_before_what_is_installed(bash, tmp_path):
     (tmp_path / "deps/root/usr/bin").mkdir(parents=True)
-    (tmp_path / "deps/root/usr/bin/promtool").touch()
-    assert bash("TEST=1; missing_files").stdout == ""
-    assert bash("TEST=1; have() { false; }; rm $DEPS/root/usr/bin/promtool; missing_files").stdout == (
-        "prometheus usr/bin/promtool\n")
+    tool(tmp_path / "deps/root/usr/bin", "nproc", "echo ours $* $LD_LIBRARY_PATH\n")
+    done = bash("unpacked nproc --x")
+    assert done.stdout.startswith(f"ours --x {tmp_path}/deps/root/usr/lib/"), done
