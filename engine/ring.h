@@ -10,6 +10,7 @@
 #define SLUICE_ENGINE_RING_H
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "engine/mbox.h"
 #include "proto/base.h"
@@ -140,5 +141,67 @@ enum { RING_TCP_NOTSENT_LOWAT_BYTES = 128 * 1024 }; /* io_uring.md §8: 64-256 K
 /* TCP_NODELAY, keepalive and TCP_USER_TIMEOUT as limits.h says (libp2p.md §2, presets.md "vanished
  * peer"), and NOTSENT_LOWAT. */
 int ring_tune_tcp(int fd);
+
+/* Datagrams, synchronous too: a receive into a shared buffer and a send cost the kernel 3 us
+ * however they are asked for (io_uring.md §10.3), a buffer is lent to nobody, an empty datagram
+ * ends no multishot, and an idle socket holds a poll (0.26 KiB) instead of a receive (1.8 KiB).
+ * Readiness is told by ring_poll_in, by edges: read until fewer came than were asked for. */
+
+enum ring_udp_flags {
+    RING_UDP_V6ONLY = 1,
+    RING_UDP_REUSEPORT = 2,
+    RING_UDP_PKTINFO = 4, /* tell the local address of what comes: a wildcard socket's need */
+    RING_UDP_ERRORS = 8,  /* IP_RECVERR: ring_udp_error says what ICMP said */
+};
+/* The bound fd, receiving trains (UDP_GRO) where the kernel can; rcvbuf 0: the system's default.
+ * A v4-mapped `at` gives an AF_INET socket. */
+MUST_USE int ring_bind_udp(const struct netaddr *at, unsigned flags, int rcvbuf_bytes,
+                           struct netaddr *bound);
+
+struct ring_dgram {
+    uint8_t *buf; /* the caller's */
+    size_t cap;
+    size_t n;         /* may be 0 */
+    uint16_t segment; /* != 0: a train: datagrams of so many bytes, the last one may be shorter */
+    bool truncated;   /* cap was too small */
+    bool has_local;
+    uint8_t local[16]; /* where it arrived, if asked for */
+    struct netaddr from;
+};
+enum { RING_DGRAMS_MAX = 16 };
+/* Up to count (RING_DGRAMS_MAX) receives. How many came: fewer than asked for: there is no more
+ * now. 0: none; else -errno: an error that ICMP brought (-ECONNREFUSED and its kin) is taken by
+ * being told, and the next call goes on. */
+int ring_udp_recv(int fd, struct ring_dgram *d, unsigned count);
+
+struct ring_udp_out {
+    const struct netaddr *to;
+    const uint8_t *local; /* the address to send from; NULL: as the socket is bound */
+    struct iovec *iov;
+    size_t iov_n;
+    uint16_t segment; /* != 0: cut into datagrams of so many bytes (UDP_SEGMENT) */
+};
+/* Bytes, or -errno: -EAGAIN and -ENOBUFS: drop it; -EINVAL, -EMSGSIZE: a segment longer than the
+ * path takes; -EIO: this way out cannot segment. */
+int ring_udp_send(int fd, const struct ring_udp_out *o);
+int ring_udp_dont_fragment(int fd, bool v6, bool on); /* of all it sends from now on */
+
+/* One ICMP error about something that was sent, from the error queue. false: none left. */
+struct ring_icmp {
+    struct netaddr peer; /* where that was sent to */
+    bool v6;
+    uint8_t type, code;
+    uint32_t mtu; /* of packet too big / fragmentation needed; else 0 */
+};
+bool ring_udp_error(int fd, struct ring_icmp *out);
+
+/* Streams beside the ring (RFC 6062), non-blocking, on the shard's thread (io_uring.md §9). */
+
+/* Multishot, by edges: CQEs whose res is a mask of POLLIN, POLLOUT, POLLHUP, POLLERR. */
+void ring_poll_io(struct ring *r, int fd, uint64_t ud);
+/* Starts to connect from `from`, which a listener may hold too; -EINPROGRESS is no error: POLLOUT
+ * comes when it is decided, and ring_connect_result says how. The fd, or -errno. */
+MUST_USE int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to);
+int ring_connect_result(int fd); /* 0, -errno, or -EINPROGRESS */
 
 #endif

@@ -13,11 +13,30 @@
 #include "engine/stream.h"
 
 /* user_data operations of a shard. */
-enum shard_op { OP_ACCEPT = 1, OP_RECV, OP_SEND, OP_CANCEL, OP_BELL };
+enum shard_op {
+    OP_ACCEPT = 1,
+    OP_RECV,
+    OP_SEND,
+    OP_CANCEL,
+    OP_BELL,
+    OP_TURN_POLL,   /* turn_udp.c */
+    OP_TURN_ACCEPT, /* turn_stream.c, four */
+    OP_TURN_RECV,
+    OP_TURN_SEND,
+    OP_TURN_CANCEL,
+    OP_TURN_RAW, /* turn_raw.c */
+};
 /* Kinds of mailbox nodes a shard takes. */
-enum shard_mail { MAIL_RESV = 1, MAIL_LEG0, MAIL_LEG1, MAIL_SNAP, MAIL_ORDER };
+enum shard_mail { MAIL_RESV = 1, MAIL_LEG0, MAIL_LEG1, MAIL_SNAP, MAIL_ORDER, MAIL_TURN };
 /* Kinds of timers of a shard. */
-enum shard_timer { TIMER_CONN = 1, TIMER_STREAM, TIMER_CIRCUIT, TIMER_ACCEPT };
+enum shard_timer {
+    TIMER_CONN = 1,
+    TIMER_STREAM,
+    TIMER_CIRCUIT,
+    TIMER_ACCEPT,
+    TIMER_TURN,
+    TIMER_TURN_STREAM
+};
 /* Orders from control (shard->order.bits). */
 enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
 
@@ -78,6 +97,7 @@ struct shard {
     struct list halves;  /* connections with half a record, oldest first */
     uint32_t half_chunks[CHUNK_SIZES]; /* of all those */
     struct list parts;                 /* streams with part of a message, oldest first */
+    struct turn_shard *turn;           /* NULL: the TURN door is closed */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);

@@ -30,9 +30,30 @@
     X(chunks_dry) X(slow_closed) X(doorbells) X(turns_lent) X(loop_turns) X(stale_cqes)            \
     /* Sojourn: turns that issued sends, by the time from seeing completions to issuing them. */   \
     X(sojourn_10us) X(sojourn_25us) X(sojourn_50us) X(sojourn_100us) X(sojourn_250us)              \
-    X(sojourn_1ms) X(sojourn_more)
+    X(sojourn_1ms) X(sojourn_more)                                                                 \
+    /* TURN. Datagrams and payload bytes: from and to clients, from and to peers. */               \
+    X(turn_bindings) X(turn_allocated) X(turn_alloc_expired) X(turn_alloc_released)                \
+    X(turn_alloc_lost) X(turn_alloc_failed)                                                        \
+    X(turn_client_rx) X(turn_client_rx_bytes) X(turn_client_tx) X(turn_client_tx_bytes)            \
+    X(turn_peer_rx) X(turn_peer_rx_bytes) X(turn_peer_tx) X(turn_peer_tx_bytes)                    \
+    X(turn_tcp_peer_bytes) X(turn_tcp_client_bytes) X(turn_icmp_told)                              \
+    X(turn_error_300) X(turn_error_400) X(turn_error_401) X(turn_error_403) X(turn_error_420)      \
+    X(turn_error_437) X(turn_error_438) X(turn_error_440) X(turn_error_441) X(turn_error_442)      \
+    X(turn_error_443) X(turn_error_446) X(turn_error_447) X(turn_error_486) X(turn_error_508)      \
+    X(turn_error_other)                                                                            \
+    /* Not answered, or not carried, by cause: those of enum turn_drop, then the engine's. */      \
+    X(turn_drop_foreign) X(turn_drop_malformed) X(turn_drop_fingerprint) X(turn_drop_class)        \
+    X(turn_drop_method) X(turn_drop_unknown) X(turn_drop_allocation) X(turn_drop_permission)       \
+    X(turn_drop_channel) X(turn_drop_peer) X(turn_drop_pending) X(turn_drop_lost)                  \
+    X(turn_drop_stream) X(turn_drop_room) X(turn_drop_reply_rate) X(turn_drop_bandwidth)           \
+    X(turn_drop_send) X(turn_drop_slow) X(turn_drop_mail) X(turn_drop_truncated)                   \
+    X(turn_drop_refused)                                                                           \
+    /* Sends, by how many datagrams each carried; and trains that came. */                         \
+    X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_in)             \
+    X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted) X(turn_streams_closed)
 #define STATS_GAUGES(X)                                                                            \
-    X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)
+    X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)\
+    X(turn_allocations) X(turn_permissions) X(turn_channels) X(turn_tcp_conns) X(turn_streams)
 /* clang-format on */
 
 #define STATS_FIELD(name) _Atomic uint64_t name;

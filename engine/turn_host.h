@@ -1,0 +1,72 @@
+/* engine/turn_host.h: what all shards share of the TURN server: configuration made ready for the
+ * machine (proto/turn.h), users, secrets, the policy about peers, relayed and external addresses,
+ * ports. Built before the threads start; const afterwards but for what says atomic. */
+#ifndef SLUICE_ENGINE_TURN_HOST_H
+#define SLUICE_ENGINE_TURN_HOST_H
+
+#include <stdatomic.h>
+
+#include "engine/config.h"
+#include "engine/quota.h"
+#include "engine/turn_ports.h"
+#include "proto/peer_policy.h"
+#include "proto/turn.h"
+
+struct turn_users; /* turn_users.c: keys of static users, by name and by USERHASH */
+
+struct turn_host {
+    const struct config *cfg;   /* keeps */
+    bool on;                    /* the door is open */
+    bool relays;                /* there is a secret or a user; else STUN only: Allocate -> 403 */
+    struct turn_config machine; /* for turn_init: a shard fills in place.shard, find_user's and
+                                   peer_ok's arg is this host */
+    struct stun_nonce_keys nonce;
+    struct bytes secret[STUN_SECRETS_MAX];
+    struct turn_users *users;
+    struct peer_policy policy;
+    struct peer_self self[PEER_SELVES_MAX];
+    struct netaddr relay_ip[TURN_FAMILIES]; /* where relay sockets are bound; port 0 */
+    bool has[TURN_FAMILIES];                /* that family can be relayed */
+    struct turn_ports *ports[TURN_FAMILIES];
+    struct quota *quota; /* keeps: the daemon's */
+    uint64_t key_total;
+    /* What clients are told instead of relay_ip (--turn-external-ip); the errand thread renews it
+     * when it was given by name. Two words each, written by one thread, read by turn_host_external.
+     */
+    _Atomic uint64_t external[TURN_FAMILIES][2];
+    _Atomic uint32_t external_seq;
+    _Atomic bool has_external[TURN_FAMILIES];
+};
+
+/* 0; or -errno with one line in `why` that names flag, value and range. Opens nothing. */
+MUST_USE int turn_host_init(struct turn_host *h, const struct config *cfg, struct quota *quota,
+                            unsigned shards, char *why, size_t cap);
+void turn_host_fini(struct turn_host *h);
+
+/* The relayed address as clients are told it: the external IP of that family, if there is one. */
+void turn_host_external(const struct turn_host *h, const struct netaddr *relayed,
+                        struct netaddr *out);
+/* A peer addressed by our external IP is behind our own relay IP: where to send really, so that
+ * hairpin traffic never leaves the host (turn.md §18). */
+void turn_host_internal(const struct turn_host *h, struct netaddr *peer);
+
+/* For turn_config: arg is the host. Called on shard threads; borrow nothing past the call. */
+bool turn_host_find_user(void *arg, const struct stun_auth *a, struct stun_key *key);
+bool turn_host_peer_ok(void *arg, const struct netaddr *peer);
+
+/* Quotas (turn.md §14): all or nothing, exact across shards, one release per take. `user` is
+ * turn_wish.quota. 0, or 486. */
+struct turn_charge {
+    uint64_t user, ip; /* quota keys; 0: nothing taken */
+};
+MUST_USE uint16_t turn_host_charge(struct turn_host *h, struct bytes user,
+                                   const struct netaddr *client, struct turn_charge *out);
+void turn_host_release(struct turn_host *h, struct turn_charge *c);
+
+/* May so many bytes of a reply to somebody unauthenticated go there (turn.md §15.2)? By its /32 or
+ * /64 and by its /24 or /48, exact across shards. UDP only. */
+bool turn_host_may_reply(struct turn_host *h, uint64_t now_ms, const struct netaddr *client);
+/* May this user's allocations carry n bytes more (--turn-bps-per-user)? Shared by all shards. */
+bool turn_host_may_carry(struct turn_host *h, uint64_t now_ms, uint64_t user_key, size_t n);
+
+#endif

@@ -1,0 +1,162 @@
+/* engine/turn_shard.h: the TURN server's part of one shard. An allocation, its client's 5-tuple,
+ * its relay sockets and its streams live on the shard where it was born (design.md path 3).
+ *
+ *     turn_shard.c   start, stop, one pass per loop turn, timers
+ *     turn_udp.c     datagrams in: trains from clients and peers
+ *     turn_train.c   datagrams out: what one loop turn sends to one destination, by UDP_SEGMENT
+ *     turn_act.c     carries out what proto/turn.h decides
+ *     turn_mail.c    between shards
+ *     turn_stream.c  clients on TCP; turn_raw.c: data connections of RFC 6062 (path 1) */
+#ifndef SLUICE_ENGINE_TURN_SHARD_H
+#define SLUICE_ENGINE_TURN_SHARD_H
+
+#include "engine/chunk.h"
+#include "engine/ring.h"
+#include "engine/slab.h"
+#include "engine/turn_host.h"
+#include "engine/turn_train.h"
+#include "engine/wheel.h"
+#include "proto/turn.h"
+
+struct shard;
+struct turn_shard;
+struct turn_stream; /* turn_stream.h */
+
+/* A UDP socket: one of the door, or the relayed address of half an allocation. */
+struct turn_sock {
+    struct slab_head head;
+    struct link ready; /* there may be more to read: turn_shard.ready */
+    struct turn_shard *ts;
+    struct turn_client *client; /* whose relayed address; NULL: the door's, or reserved */
+    struct turn_egress out;
+    struct netaddr local;
+    bool polled, closing, is_ready;
+    uint64_t icmp_ms; /* when its client was last told of an ICMP error */
+};
+
+/* Where a 5-tuple's client is reached: one of the two. */
+struct turn_path {
+    struct turn_sock *sock;
+    struct turn_stream *stream;
+};
+
+/* What the engine keeps of an allocation (turn_alloc.user). */
+struct turn_client {
+    struct slab_head head;
+    struct turn_alloc *alloc;
+    struct turn_sock *sock[TURN_FAMILIES]; /* NULL: none, or a TCP allocation's */
+    int listen_fd[TURN_FAMILIES];          /* of a TCP allocation; -1 */
+    bool listen_armed[TURN_FAMILIES];
+    uint16_t port[TURN_FAMILIES]; /* taken from the host's; 0 */
+    struct turn_tuple at;         /* what `path` was looked up for */
+    struct turn_path path;
+    struct turn_charge charge;
+    uint64_t born_ms;
+    uint64_t carried_ms, carried;    /* of --turn-bps-per-allocation: this second's bytes */
+    uint64_t datagrams[2], bytes[2]; /* 0: from the client, 1: to it; payload */
+    char user[48];                   /* whose, printable and cut: for listings and log lines */
+};
+
+enum {
+    TURN_SLOTS = 128, /* received datagrams or trains that one pass holds */
+    TURN_SLOT_BYTES = 66 * 1024,
+    TURN_READS_MAX = 32,     /* receives per socket and pass: the next one is not kept waiting */
+    TURN_RESERVED_MAX = 256, /* ports kept under a RESERVATION-TOKEN */
+    TURN_RESERVED_MS = 30000,
+    TURN_DOORS_MAX = 8,     /* UDP sockets of the door, per shard */
+    TURN_ICMP_MS = 1000,    /* ICMP errors told per relay socket: one in so many ms */
+    TURN_AWAY_MAX = 4096,   /* 5-tuples that arrive here and live on another shard */
+    TURN_AWAY_NEW_MAX = 64, /* of those, not confirmed yet: the oldest goes first */
+};
+
+struct turn_reserved {
+    bool used;
+    uint8_t token[TURN_TOKEN];
+    uint8_t owner[TURN_OWNER];
+    struct turn_sock *sock;
+    enum turn_family family;
+    uint64_t until_ms;
+};
+
+struct turn_shard {
+    struct shard *s;
+    struct turn_host *host;
+    struct turn machine;
+    void *memory;
+    size_t memory_bytes;
+    bool on, draining, stopping;
+    struct turn_sock *door[TURN_DOORS_MAX];
+    unsigned doors_n;
+    struct slab socks, clients;
+    struct list ready;
+    uint8_t *slots; /* TURN_SLOTS x TURN_SLOT_BYTES */
+    unsigned slots_used;
+    struct turn_trains trains;
+    struct timer timer; /* the machine's next deadline */
+    struct turn_reserved reserved[TURN_RESERVED_MAX];
+    unsigned reserved_n;
+    struct turn_away *away;       /* turn_mail.c */
+    struct turn_streams *streams; /* turn_stream.c */
+    struct turn_raws *raws;       /* turn_raw.c */
+};
+
+/* ---- the shard's side (shard.c) ----------------------------------------------------------------
+ */
+
+MUST_USE int turn_shard_init(struct turn_shard *ts, struct shard *s, struct turn_host *host);
+void turn_shard_fini(struct turn_shard *ts);
+/* On the shard's thread, the ring is there: takes the door's sockets and arms them. */
+void turn_shard_start(struct turn_shard *ts, const int *udp, const int *tcp, unsigned n);
+void turn_on_poll(struct turn_shard *ts, const struct ring_cqe *cqe); /* OP_TURN_POLL */
+/* Once per loop turn, after completions and mail: reads what is ready, sends what that made. */
+void turn_pass(struct turn_shard *ts);
+bool turn_busy(const struct turn_shard *ts); /* do not sleep: sockets are not read to their end */
+void turn_on_timer(struct turn_shard *ts);   /* TIMER_TURN */
+void turn_drain(struct turn_shard *ts);      /* no new allocations */
+void turn_stop(struct turn_shard *ts);       /* everything goes */
+bool turn_ended(const struct turn_shard *ts);
+void turn_assert_empty(const struct turn_shard *ts);
+
+/* ---- between the parts -------------------------------------------------------------------------
+ */
+
+static inline struct turn_client *turn_client_of(const struct turn_alloc *a)
+{
+    return a->user;
+}
+struct turn_now turn_now(const struct turn_shard *ts);
+
+/* turn_act.c: one message (a datagram, or one unit of a stream) from `tuple`, which `path` reaches.
+ * A stream may be closed, or belong to another shard, when it returns: ask turn_stream_alive. */
+void turn_on_unit(struct turn_shard *ts, const struct turn_tuple *tuple,
+                  const struct turn_path *path, struct bytes unit);
+/* The stream of this 5-tuple is gone: its allocation goes, or waits if it is mobile. */
+void turn_on_gone(struct turn_shard *ts, const struct turn_tuple *tuple);
+/* Does what *out says: after each call of the machine. `in` and `path` are of the message, if any.
+ */
+void turn_act(struct turn_shard *ts, struct turn_out *out, const struct turn_tuple *tuple,
+              const struct turn_path *path, struct bytes in);
+void turn_act_due(struct turn_shard *ts); /* turn_expire until there is nothing left; arms timer */
+void turn_client_end(struct turn_shard *ts, struct turn_client *c); /* its sockets, ports, charge */
+/* Sends to an allocation's client, wherever it is: heads are copied, `data` is borrowed until the
+ * end of the pass. */
+void turn_to_client(struct turn_shard *ts, struct turn_client *c, struct bytes head,
+                    struct bytes data);
+/* Is this client allowed n bytes more? Counts them, or the drop. */
+bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n);
+
+/* turn_udp.c */
+struct turn_sock *turn_sock_new(struct turn_shard *ts, int fd, const struct netaddr *local);
+void turn_sock_close(struct turn_sock *k); /* the slot is free once its poll has ended */
+void turn_udp_read(struct turn_sock *k);
+void turn_door_datagram(struct turn_sock *k, const struct turn_tuple *tuple, struct bytes m);
+
+/* turn_mail.c: a message, and the stream it came on (fd >= 0; the bytes behind the message follow
+ * it), for another shard. */
+bool turn_mail_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
+                    struct bytes in, int fd, struct bytes behind);
+void turn_on_mail(struct turn_shard *ts, struct mnode *n); /* MAIL_TURN */
+/* Does this 5-tuple's allocation live elsewhere? -1: no. */
+int turn_away_find(struct turn_shard *ts, const struct turn_tuple *tuple);
+
+#endif

@@ -1,0 +1,48 @@
+/* engine/turn_train.h: datagrams on their way out. What one pass sends from one socket to one
+ * destination is gathered and leaves as one UDP_SEGMENT send: equal lengths, the last one may be
+ * shorter (io_uring.md §10.3). Order per destination is kept; payload is borrowed until the flush.
+ */
+#ifndef SLUICE_ENGINE_TURN_TRAIN_H
+#define SLUICE_ENGINE_TURN_TRAIN_H
+
+#include "engine/ring.h"
+
+enum {
+    TRAINS_MAX = 256,          /* open at once; one more flushes all */
+    TRAIN_SEGMENTS_MAX = 64,   /* UDP_MAX_SEGMENTS before Linux 6.9 */
+    TRAIN_BYTES_MAX = 65000,   /* IPv4: 65507, IPv6: 65487 less extension headers */
+    TRAIN_PIECES_MAX = 4096,   /* datagrams of all open trains */
+    TRAIN_HEADS_BYTES = 65536, /* of what is copied: headers, replies, padding */
+    TRAIN_COPY_MAX = 256,      /* short payload is cheaper copied together than gathered */
+};
+
+/* A socket's way out. */
+struct turn_egress {
+    int fd;
+    bool v6, df;
+    bool plain;           /* segmentation offload was refused: never again (sticky) */
+    uint16_t segment_max; /* longer segments go alone: the path was too narrow for them; 0: any */
+};
+
+struct train;
+struct train_piece;
+struct turn_trains {
+    struct train *train;
+    struct train_piece *piece;
+    uint8_t *heads;
+    size_t heads_used;
+    unsigned trains_n, pieces_n;
+    uint8_t index[512]; /* hash of (egress, destination) -> train + 1 */
+    struct stats *stats;
+};
+
+MUST_USE int trains_init(struct turn_trains *t, struct stats *stats);
+void trains_fini(struct turn_trains *t);
+/* One datagram: head (copied, may be empty) then data (borrowed until trains_flush). local: address
+ * to send from, or NULL. */
+void trains_add(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
+                const uint8_t *local, struct bytes head, struct bytes data, bool df);
+/* Sends everything. The egresses must be alive: call it before a socket is closed. */
+void trains_flush(struct turn_trains *t);
+
+#endif
