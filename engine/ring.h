@@ -177,6 +177,7 @@ int ring_udp_recv(int fd, struct ring_dgram *d, unsigned count);
 struct ring_udp_out {
     const struct netaddr *to;
     const uint8_t *local; /* the address to send from; NULL: as the socket is bound */
+    bool v6;              /* of the socket: a dual-stack one takes IPv4 as mapped */
     struct iovec *iov;
     size_t iov_n;
     uint16_t segment; /* != 0: cut into datagrams of so many bytes (UDP_SEGMENT) */

@@ -7,19 +7,12 @@
 
 #include "engine/limits.h"
 #include "engine/ring.h"
+#include "engine/ring_addr.h"
 
 static const uint8_t v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
 
-static socklen_t sockaddr_of(const struct netaddr *a, struct sockaddr_storage *ss)
+socklen_t sockaddr6_of(const struct netaddr *a, struct sockaddr_storage *ss)
 {
-    memset(ss, 0, sizeof(*ss));
-    if (memcmp(a->ip, v4_mapped, sizeof(v4_mapped)) == 0) {
-        struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(a->port) };
-
-        memcpy(&sin.sin_addr, a->ip + sizeof(v4_mapped), 4);
-        memcpy(ss, &sin, sizeof(sin));
-        return sizeof(sin);
-    }
     struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_port = htons(a->port) };
 
     memcpy(&sin6.sin6_addr, a->ip, sizeof(a->ip));
@@ -27,7 +20,18 @@ static socklen_t sockaddr_of(const struct netaddr *a, struct sockaddr_storage *s
     return sizeof(sin6);
 }
 
-static int netaddr_of(const struct sockaddr_storage *ss, struct netaddr *out)
+socklen_t sockaddr_of(const struct netaddr *a, struct sockaddr_storage *ss)
+{
+    struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(a->port) };
+
+    if (memcmp(a->ip, v4_mapped, sizeof(v4_mapped)) != 0)
+        return sockaddr6_of(a, ss);
+    memcpy(&sin.sin_addr, a->ip + sizeof(v4_mapped), 4);
+    memcpy(ss, &sin, sizeof(sin));
+    return sizeof(sin);
+}
+
+int netaddr_of(const struct sockaddr_storage *ss, struct netaddr *out)
 {
     if (ss->ss_family == AF_INET) {
         struct sockaddr_in sin;
