@@ -99,12 +99,8 @@ void turn_init(struct turn *t, const struct turn_config *config, void *memory,
     ASSERT(config->place.shards == 0 || config->place.shard < config->place.shards);
     deal_all(t, l, memory, &tables);
     t->slots = tables.allocs;
-    for (uint32_t i = 0; i < l->allocs_max; i++)
-        list_append(&t->free_allocs, &tables.allocs[i].link);
-    for (uint32_t i = 0; i < l->perms_max; i++)
-        list_append(&t->free_perms, &tables.perms[i].by_expiry);
-    for (uint32_t i = 0; i < l->chans_max; i++)
-        list_append(&t->free_chans, &tables.chans[i].by_expiry);
+    t->perm_table = tables.perms;
+    t->chan_table = tables.chans;
     turn_id_init(t);
     turn_conns_init(t, tables.conns);
 }
@@ -320,7 +316,9 @@ struct turn_perm *turn_perm_find(struct turn *t, uint64_t now_ms, const struct t
 
 bool turn_perm_room(const struct turn *t, const struct turn_alloc *a, size_t more)
 {
-    return more <= t->free_perms.count && a->perms.count + more <= t->config.limits.alloc_perms_max;
+    const struct turn_limits *l = &t->config.limits;
+
+    return more <= l->perms_max - t->perms && a->perms.count + more <= l->alloc_perms_max;
 }
 
 void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const uint8_t ip[16])
@@ -337,8 +335,8 @@ void turn_perm_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, const 
         struct turn_perm **head = perm_head(t, a, ip);
         struct link *k = list_pop(&t->free_perms);
 
-        ASSERT(k);
-        p = CONTAINER_OF(k, struct turn_perm, by_expiry);
+        ASSERT(k || t->fresh_perms < t->config.limits.perms_max);
+        p = k ? CONTAINER_OF(k, struct turn_perm, by_expiry) : &t->perm_table[t->fresh_perms++];
         memcpy(p->ip, ip, sizeof(p->ip));
         p->alloc = a;
         p->next_in_bucket = *head;
@@ -394,7 +392,8 @@ struct turn_chan *turn_chan_by_peer(struct turn *t, uint64_t now_ms, const struc
 
 bool turn_chan_room(const struct turn *t, const struct turn_alloc *a)
 {
-    return t->free_chans.count > 0 && a->chans.count < t->config.limits.alloc_chans_max;
+    return t->chans < t->config.limits.chans_max &&
+           a->chans.count < t->config.limits.alloc_chans_max;
 }
 
 static void chan_insert(struct turn *t, struct turn_alloc *a, struct turn_chan *c)
@@ -427,8 +426,8 @@ void turn_chan_put(struct turn *t, uint64_t now_ms, struct turn_alloc *a, uint16
     } else {
         struct link *k = list_pop(&t->free_chans);
 
-        ASSERT(k);
-        c = CONTAINER_OF(k, struct turn_chan, by_expiry);
+        ASSERT(k || t->fresh_chans < t->config.limits.chans_max);
+        c = k ? CONTAINER_OF(k, struct turn_chan, by_expiry) : &t->chan_table[t->fresh_chans++];
         c->number = number;
         c->peer = *peer;
         chan_insert(t, a, c);
@@ -472,9 +471,10 @@ struct turn_alloc *turn_alloc_new(struct turn *t, const struct turn_tuple *tuple
 {
     struct link *k = list_pop(&t->free_allocs);
 
-    if (!k)
+    if (!k && t->fresh_allocs == t->config.limits.allocs_max)
         return NULL;
-    struct turn_alloc *a = CONTAINER_OF(k, struct turn_alloc, link);
+    struct turn_alloc *a =
+        k ? CONTAINER_OF(k, struct turn_alloc, link) : &t->slots[t->fresh_allocs++];
     uint32_t generation = a->generation + 1;
 
     *a = (struct turn_alloc){ .generation = generation, .tuple = *tuple, .heap_at = NOT_IN_HEAP };

@@ -167,6 +167,10 @@ struct turn {
     uint64_t next_token;
     uint32_t allocs, perms, chans, conns; /* in use */
     struct list free_allocs, free_perms, free_chans, free_conns;
+    /* The tables are touched as they are first used: a large maximum costs nothing until then. */
+    struct turn_perm *perm_table;
+    struct turn_chan *chan_table;
+    uint32_t fresh_allocs, fresh_perms, fresh_chans; /* never used so far: from here on */
     struct list perms_by_expiry, chans_by_expiry, conns_by_expiry;
     struct list conns_ended;
     struct turn_conn **conn_bucket;

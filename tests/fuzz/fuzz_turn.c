@@ -97,9 +97,9 @@ static void check(struct run *r)
 
     for (unsigned i = 0; i < CLIENTS; i++)
         pending += r->pending[i] != NULL;
-    CHECK(t->allocs + t->free_allocs.count == ALLOCS);
-    CHECK(t->perms + t->free_perms.count == PERMS && t->perms == t->perms_by_expiry.count);
-    CHECK(t->chans + t->free_chans.count == CHANS && t->chans == t->chans_by_expiry.count);
+    CHECK(t->allocs + t->free_allocs.count == t->fresh_allocs);
+    CHECK(t->perms + t->free_perms.count == t->fresh_perms && t->perms == t->perms_by_expiry.count);
+    CHECK(t->chans + t->free_chans.count == t->fresh_chans && t->chans == t->chans_by_expiry.count);
     CHECK(t->heap_count + pending == t->allocs);
     CHECK(t->conns + t->free_conns.count == CONNS);
     CHECK(t->conns_ended.count + t->conns_by_expiry.count <= t->conns);

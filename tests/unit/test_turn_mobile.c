@@ -175,7 +175,7 @@ Test(turn_mobile, a_ticket_dies_with_its_allocation)
 
         mobile_by(&who, &other);
     }
-    cr_expect(w.t.free_allocs.count == 0);
+    cr_expect(w.t.allocs == w.config.limits.allocs_max);
     cr_expect(resume(&alice2, 9, &ticket) == 437, "the slot is another's");
     cr_expect(resume(&alice2, 9, &other) == 0);
 }

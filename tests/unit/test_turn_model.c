@@ -305,9 +305,9 @@ static void check_balance(void)
     cr_assert(eq(u32, w.t.allocs, allocs));
     cr_assert(eq(u32, w.t.perms, perms));
     cr_assert(eq(u32, w.t.chans, chans));
-    cr_assert(eq(sz, w.t.free_allocs.count, w.config.limits.allocs_max - allocs));
-    cr_assert(eq(sz, w.t.free_perms.count, w.config.limits.perms_max - perms));
-    cr_assert(eq(sz, w.t.free_chans.count, w.config.limits.chans_max - chans));
+    cr_assert(eq(sz, w.t.free_allocs.count, w.t.fresh_allocs - allocs));
+    cr_assert(eq(sz, w.t.free_perms.count, w.t.fresh_perms - perms));
+    cr_assert(eq(sz, w.t.free_chans.count, w.t.fresh_chans - chans));
     cr_assert(eq(sz, w.t.perms_by_expiry.count, perms));
     cr_assert(eq(sz, w.t.chans_by_expiry.count, chans));
     for (int i = 0; i < CLIENTS; i++)
