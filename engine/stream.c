@@ -11,7 +11,7 @@ const struct mss_proto svc_protocols[] = {
     { NULL, 0 },
 };
 
-struct stream *stream_new(struct conn *c, enum stream_kind kind)
+struct stream *stream_new(struct conn *c, enum stream_role kind)
 {
     struct shard *s = c->shard;
     struct stream *st = slab_new(&s->streams);

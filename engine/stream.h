@@ -7,7 +7,7 @@
 
 struct circuit;
 
-enum stream_kind {
+enum stream_role {
     ST_NEGOTIATE, /* inbound, multistream-select */
     ST_HOP,       /* waiting for the HopMessage */
     ST_HOP_WAIT,  /* RESERVE asked of control */
@@ -41,7 +41,7 @@ struct stream {
     struct circuit *circuit;
 };
 
-struct stream *stream_new(struct conn *c, enum stream_kind kind);
+struct stream *stream_new(struct conn *c, enum stream_role kind);
 /* Takes one of the connection's places for such streams; false: all are taken. */
 bool stream_count(struct stream *st, enum stream_count what, unsigned max);
 void stream_uncount(struct stream *st); /* gives it back; stream_free does so too */
