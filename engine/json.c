@@ -41,31 +41,34 @@ void jw_close(struct jw *j, char bracket)
     j->comma = true;
 }
 
-/* The length of the UTF-8 sequence at p, 0 if it is none (RFC 3629 §4: no overlong forms, no
- * surrogates, nothing above U+10FFFF). */
-static size_t utf8_len(const unsigned char *p)
+size_t json_utf8_len(const uint8_t *p, size_t n)
 {
-    size_t n = p[0] < 0x80   ? 1
-               : p[0] < 0xc2 ? 0
-               : p[0] < 0xe0 ? 2
-               : p[0] < 0xf0 ? 3
-               : p[0] < 0xf5 ? 4
-                             : 0;
+    uint8_t first = n ? p[0] : 0xff;
+    size_t len = first < 0x80   ? 1
+                 : first < 0xc2 ? 0
+                 : first < 0xe0 ? 2
+                 : first < 0xf0 ? 3
+                 : first < 0xf5 ? 4
+                                : 0;
 
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) /* the terminator is none either */
-            return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+    if (len > n)
         return 0;
-    return n;
+    for (size_t i = 1; i < len; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((first == 0xe0 && p[1] < 0xa0) || (first == 0xed && p[1] > 0x9f) ||
+        (first == 0xf0 && p[1] < 0x90) || (first == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return len;
 }
 
 static void put_text(struct jw *j, const char *text)
 {
+    const uint8_t *end = (const uint8_t *)text + strlen(text);
+
     put(j, "\"", 1);
-    for (const unsigned char *p = (const unsigned char *)text; *p;) {
-        size_t n = utf8_len(p);
+    for (const uint8_t *p = (const uint8_t *)text; p < end;) {
+        size_t n = json_utf8_len(p, (size_t)(end - p));
         char escape[8];
 
         if (*p == '"' || *p == '\\') {

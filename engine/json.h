@@ -27,6 +27,10 @@ void jw_kstr(struct jw *j, const char *key, const char *text);
 void jw_ku64(struct jw *j, const char *key, uint64_t v);
 void jw_kbool(struct jw *j, const char *key, bool v);
 
+/* The length of the UTF-8 sequence at p, of which n bytes are there; 0 if it is none (RFC 3629 §4:
+ * no overlong forms, no surrogates, nothing above U+10FFFF). */
+size_t json_utf8_len(const uint8_t *p, size_t n);
+
 /* A request: one object whose values are strings, whole numbers or booleans, at most
  * JSON_FIELDS_MAX of them; nothing nested, nothing behind it but blanks. */
 enum { JSON_FIELDS_MAX = 8, JSON_TEXT_MAX = 128 };

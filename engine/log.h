@@ -4,7 +4,8 @@
  * A full ring drops and counts (the count is printed later); a closed or stuck terminal never stops
  * or spins anybody. Never a payload, never a key; addresses only where the event's purpose needs
  * the operator to see them, and masked when asked. At info level no line of a circuit carries the
- * address of its source. */
+ * address of its source. A TURN allocation's line does carry its client's, unless masked: a relay
+ * to anywhere must be able to say on whose behalf it sent. */
 #ifndef SLUICE_ENGINE_LOG_H
 #define SLUICE_ENGINE_LOG_H
 
@@ -27,7 +28,11 @@ enum event {
     EV_CIRCUIT_CLOSED,     /* ... b = bytes src to dst, c = bytes dst to src, d = ms, reason */
     EV_CIRCUIT_DENIED,     /* peer, peer2, status, reason */
     EV_LIMIT_HIT,          /* warn: reason, rate-limited by the caller */
-    EV_DRAIN_STARTED,      /* a = seconds, b = circuits */
+    EV_TURN_OPENED,        /* text = user, addr = client, relayed, a = lifetime in s */
+    EV_TURN_CLOSED,   /* ... a = datagrams and b = bytes from the client, c and d to it, e = ms,
+                         reason */
+    EV_TURN_LIMITED,  /* warn: addr = the source's prefix, a = its length in bits */
+    EV_DRAIN_STARTED, /* a = seconds, b = circuits, c = TURN allocations */
     EV_DRAIN_DONE,
     EV_STATS, /* a = uptime s, b = peers connected, c = with a reservation, d = in circuits,
                  e = active circuits, f = bytes relayed; status = line of a block */
@@ -41,10 +46,12 @@ struct event_rec {
     bool has_addr;
     struct peer_id peer, peer2; /* n == 0: absent */
     struct netaddr addr;
+    struct netaddr relayed[2];
+    uint8_t relayed_n;
     uint64_t unix_ms; /* filled by log_event */
     uint64_t a, b, c, d, e, f;
     const char *reason; /* static storage only */
-    char text[160];     /* EV_TEXT: zero-terminated, cut */
+    char text[160];     /* EV_TEXT, EV_TURN_...: zero-terminated, cut */
 };
 
 struct log;  /* the process's log: formatter thread and sinks */

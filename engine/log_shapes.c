@@ -16,12 +16,17 @@ static void put_peer(struct line *l, const struct peer_id *id)
 
 static void put_addr(const struct config *c, const struct event_rec *e, struct line *l)
 {
-    char text[NETADDR_TEXT_MAX];
+    const char *name = event_shapes[e->kind].addr;
+    char text[EVENT_ADDR_MAX];
 
     if (!event_shows_addr(c, e))
         return;
-    netaddr_text(&e->addr, text);
-    line_putf(l, " addr=%s", text);
+    event_addr_text(e, text);
+    line_putf(l, " %s=%s", name ? name : "addr", text);
+    for (unsigned i = 0; i < e->relayed_n; i++) {
+        netaddr_text(&e->relayed[i], text);
+        line_putf(l, "%s%s", i ? "," : " relayed=", text);
+    }
 }
 
 static void put_reason(const struct event_rec *e, struct line *l)
@@ -48,6 +53,9 @@ static const char *const descord_heads[EV_COUNT] = {
     [EV_CIRCUIT_CLOSED] = "🔌 Circuit Closed",
     [EV_CIRCUIT_DENIED] = "⛔ Request Denied",
     [EV_LIMIT_HIT] = "⚠ Limit hit",
+    [EV_TURN_OPENED] = "📡 Allocation Opened",
+    [EV_TURN_CLOSED] = "📡 Allocation Closed",
+    [EV_TURN_LIMITED] = "⚠ Replies limited",
     [EV_DRAIN_STARTED] = "🛑 Graceful shutdown",
     [EV_DRAIN_DONE] = "🛑 Drained",
 };
@@ -110,6 +118,10 @@ void shape_descord(const struct config *c, const struct event_rec *e, struct lin
         line_put(l, " → ");
         put_peer(l, &e->peer2);
     }
+    if (s->text) {
+        line_putf(l, " %s ", s->text);
+        line_safe(l, e->text);
+    }
     put_addr(c, e, l);
     if (s->kind)
         line_putf(l, " status=%u", e->status);
@@ -121,6 +133,8 @@ void shape_descord(const struct config *c, const struct event_rec *e, struct lin
         line_putf(l, " %s=%" PRIu64, s->c, e->c);
     if (s->d)
         line_putf(l, " %s=%" PRIu64, s->d, e->d);
+    if (s->e)
+        line_putf(l, " %s=%" PRIu64, s->e, e->e);
     put_reason(e, l);
 }
 
@@ -139,6 +153,24 @@ static void dusk_pair(const struct event_rec *e, const char *what, struct line *
     put_peer(l, &e->peer);
     line_put(l, " -> ");
     put_peer(l, &e->peer2);
+}
+
+/* dusk.md §12: "TURN allocation made/deleted" at info; the words between are ours. */
+static void dusk_turn(const struct event_rec *e, struct line *l)
+{
+    if (e->kind == EV_TURN_LIMITED) {
+        line_put(l, "TURN replies limited");
+        return;
+    }
+    line_putf(l, "TURN allocation %s for user ", e->kind == EV_TURN_OPENED ? "made" : "deleted");
+    line_safe(l, e->text);
+    if (e->kind == EV_TURN_OPENED)
+        line_putf(l, " (%" PRIu64 " s)", e->a);
+    else
+        line_putf(l,
+                  " (%" PRIu64 " + %" PRIu64 " datagrams, %" PRIu64 " + %" PRIu64 " bytes, %" PRIu64
+                  " ms)",
+                  e->a, e->c, e->b, e->d, e->e);
 }
 
 static void dusk_words(const struct event_rec *e, struct line *l)
@@ -194,8 +226,15 @@ static void dusk_words(const struct event_rec *e, struct line *l)
     case EV_LIMIT_HIT:
         line_put(l, "capacity reached");
         break;
+    case EV_TURN_OPENED:
+    case EV_TURN_CLOSED:
+    case EV_TURN_LIMITED:
+        dusk_turn(e, l);
+        break;
     case EV_DRAIN_STARTED:
         line_putf(l, "draining for %" PRIu64 " s: %" PRIu64 " circuits", e->a, e->b);
+        if (e->c)
+            line_putf(l, ", %" PRIu64 " TURN allocations", e->c);
         break;
     case EV_DRAIN_DONE:
         line_put(l, "drained");

@@ -47,7 +47,23 @@ const struct event_shape event_shapes[EV_COUNT] = {
                             .peer2 = "dst",
                             .kind = "circuit" },
     [EV_LIMIT_HIT] = { .code = "limit_hit", .peer = "peer" },
-    [EV_DRAIN_STARTED] = { .code = "drain_started", .a = "seconds", .b = "circuits" },
+    [EV_TURN_OPENED] = { .code = "allocation_opened",
+                         .text = "user",
+                         .addr = "client",
+                         .a = "lifetime_s" },
+    [EV_TURN_CLOSED] = { .code = "allocation_closed",
+                         .text = "user",
+                         .addr = "client",
+                         .a = "datagrams_from_client",
+                         .b = "bytes_from_client",
+                         .c = "datagrams_to_client",
+                         .d = "bytes_to_client",
+                         .e = "duration_ms" },
+    [EV_TURN_LIMITED] = { .code = "replies_limited", .addr = "source", .prefix = true },
+    [EV_DRAIN_STARTED] = { .code = "drain_started",
+                           .a = "seconds",
+                           .b = "circuits",
+                           .c = "allocations" },
     [EV_DRAIN_DONE] = { .code = "drain_done" },
     [EV_STATS] = { .code = "statistics",
                    .a = "uptime_s",
@@ -104,9 +120,24 @@ void line_time(struct line *l, uint64_t unix_ms, bool with_ms)
     line_put(l, "Z");
 }
 
+bool event_is_turn(const struct event_rec *e)
+{
+    return e->kind == EV_TURN_OPENED || e->kind == EV_TURN_CLOSED || e->kind == EV_TURN_LIMITED;
+}
+
 bool event_shows_addr(const struct config *c, const struct event_rec *e)
 {
-    return e->has_addr && !c->log_mask_addresses && c->log_level >= LOG_DEBUG;
+    return e->has_addr && !c->log_mask_addresses && (c->log_level >= LOG_DEBUG || event_is_turn(e));
+}
+
+void event_addr_text(const struct event_rec *e, char out[EVENT_ADDR_MAX])
+{
+    if (!event_shapes[e->kind].prefix) {
+        netaddr_text(&e->addr, out);
+        return;
+    }
+    netaddr_ip_text(&e->addr, out);
+    snprintf(out + strlen(out), EVENT_ADDR_MAX - strlen(out), "/%u", (unsigned)e->a);
 }
 
 /* The value of msg and reason: quoted when it holds more than a word. */
@@ -137,6 +168,16 @@ static void text_peer(struct line *l, const char *name, const struct peer_id *id
     line_putf(l, " %s=%s", name, text);
 }
 
+static void text_relayed(struct line *l, const struct event_rec *e)
+{
+    char text[NETADDR_TEXT_MAX];
+
+    for (unsigned i = 0; i < e->relayed_n; i++) {
+        netaddr_text(&e->relayed[i], text);
+        line_putf(l, "%s%s", i ? "," : " relayed=", text);
+    }
+}
+
 static void format_text(const struct config *c, const struct event_rec *e, struct line *l)
 {
     const struct event_shape *s = &event_shapes[e->kind];
@@ -145,7 +186,7 @@ static void format_text(const struct config *c, const struct event_rec *e, struc
         uint64_t v;
     } numbers[] = { { s->a, e->a }, { s->b, e->b }, { s->c, e->c },
                     { s->d, e->d }, { s->e, e->e }, { s->f, e->f } };
-    char addr[NETADDR_TEXT_MAX];
+    char addr[EVENT_ADDR_MAX];
 
     line_put(l, "ts=");
     line_time(l, e->unix_ms, true);
@@ -160,9 +201,14 @@ static void format_text(const struct config *c, const struct event_rec *e, struc
         line_putf(l, " kind=%s", s->kind);
     text_peer(l, s->peer, &e->peer);
     text_peer(l, s->peer2, &e->peer2);
+    if (s->text) {
+        line_putf(l, " %s=", s->text);
+        put_value(l, e->text);
+    }
     if (event_shows_addr(c, e)) {
-        netaddr_text(&e->addr, addr);
-        line_putf(l, " addr=%s", addr);
+        event_addr_text(e, addr);
+        line_putf(l, " %s=%s", s->addr ? s->addr : "addr", addr);
+        text_relayed(l, e);
     }
     if (s->kind)
         line_putf(l, " status=%u", e->status);
@@ -185,6 +231,21 @@ static void json_peer(struct jw *j, const char *name, const struct peer_id *id)
     jw_kstr(j, name, text);
 }
 
+static void json_relayed(struct jw *j, const struct event_rec *e)
+{
+    char text[NETADDR_TEXT_MAX];
+
+    if (!e->relayed_n)
+        return;
+    jw_key(j, "relayed");
+    jw_open(j, '[');
+    for (unsigned i = 0; i < e->relayed_n; i++) {
+        netaddr_text(&e->relayed[i], text);
+        jw_str(j, text);
+    }
+    jw_close(j, ']');
+}
+
 /* false: it did not fit; a cut object would be no JSON. */
 static bool format_json(const struct config *c, const struct event_rec *e, struct line *l)
 {
@@ -197,7 +258,7 @@ static bool format_json(const struct config *c, const struct event_rec *e, struc
     struct jw j = jw_of(l->p, l->cap);
     char stamp[64];
     struct line when = { stamp, 0, sizeof(stamp) };
-    char addr[NETADDR_TEXT_MAX];
+    char addr[EVENT_ADDR_MAX];
 
     line_time(&when, e->unix_ms, true);
     jw_open(&j, '{');
@@ -210,9 +271,12 @@ static bool format_json(const struct config *c, const struct event_rec *e, struc
         jw_kstr(&j, "kind", s->kind);
     json_peer(&j, s->peer, &e->peer);
     json_peer(&j, s->peer2, &e->peer2);
+    if (s->text)
+        jw_kstr(&j, s->text, e->text);
     if (event_shows_addr(c, e)) {
-        netaddr_text(&e->addr, addr);
-        jw_kstr(&j, "addr", addr);
+        event_addr_text(e, addr);
+        jw_kstr(&j, s->addr ? s->addr : "addr", addr);
+        json_relayed(&j, e);
     }
     if (s->kind)
         jw_ku64(&j, "status", e->status);

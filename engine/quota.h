@@ -27,6 +27,8 @@ enum quota_kind {
     RATE_CONNECT_IP,
     RATE_HANDSHAKE_IP,
     RATE_PUSH_SUBNET,
+    RATE_TURN_SAY, /* turn_say.c */
+    RATE_TURN_SAY_ALL,
 };
 /* Key of (kind, subject). Never 0. */
 uint64_t quota_key(const struct quota *q, enum quota_kind kind, struct bytes subject);
