@@ -20,10 +20,16 @@ struct event_shape {
     const char *peer, *peer2; /* names of the two ids, NULL: not shown */
     const char *a, *b, *c, *d, *e, *f;
     const char *kind; /* request_denied: what was asked for */
+    const char *text; /* what e->text is */
+    const char *addr; /* NULL: "addr" */
+    bool prefix;      /* addr is a network of e->a bits */
 };
 extern const struct event_shape event_shapes[EV_COUNT];
 /* Addresses are for debugging and for operators who did not ask for masks (log.h). */
 bool event_shows_addr(const struct config *c, const struct event_rec *e);
+enum { EVENT_ADDR_MAX = NETADDR_TEXT_MAX + 8 };
+void event_addr_text(const struct event_rec *e, char out[EVENT_ADDR_MAX]); /* or a network */
+bool event_is_turn(const struct event_rec *e);
 
 /* log_shapes.c: the wording that two presets' operators already know. */
 void shape_descord(const struct config *c, const struct event_rec *e, struct line *l);
