@@ -200,9 +200,33 @@ bool ring_udp_error(int fd, struct ring_icmp *out);
 
 /* Multishot, by edges: CQEs whose res is a mask of POLLIN, POLLOUT, POLLHUP, POLLERR. */
 void ring_poll_io(struct ring *r, int fd, uint64_t ud);
+/* Ends the one request that was prepared with the user_data `target`, found by that and not by a
+ * look at them all. Its own completion bears `ud`, and may come before the other's. */
+void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud);
 /* Starts to connect from `from`, which a listener may hold too; -EINPROGRESS is no error: POLLOUT
  * comes when it is decided, and ring_connect_result says how. The fd, or -errno. */
 MUST_USE int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to);
 int ring_connect_result(int fd); /* 0, -errno, or -EINPROGRESS */
+
+/* Bytes that have come, left where they are: their count, 0 at the end of the stream, or -errno. */
+int ring_peek(int fd, void *p, size_t n);
+/* Takes up to n bytes that were peeked at, unread. */
+int ring_discard(int fd, size_t n);
+
+/* A pipe that carries bytes from socket to socket unread. */
+struct ring_pipe {
+    int in, out; /* written to, read from */
+    size_t cap;
+};
+/* 0, or -errno: -ENOSYS: this body has none. cap is what the kernel granted, at most n. */
+MUST_USE int ring_pipe_new(struct ring_pipe *p, size_t n);
+void ring_pipe_free(struct ring_pipe *p);
+/* Bytes moved; of _in 0 at the end of the stream; or -errno. -EAGAIN of _in means an empty socket
+ * only while the pipe is empty. The socket must have been through ring_nonblock: the kernel's flag
+ * for one call covers the pipe alone. */
+int ring_splice_in(struct ring_pipe *p, int fd, size_t n);
+int ring_splice_out(struct ring_pipe *p, int fd, size_t n);
+/* Nothing but polls may be in flight on it, now and later. */
+int ring_nonblock(int fd);
 
 #endif
