@@ -80,7 +80,8 @@ static void check_arming(struct ring *r, const struct sim_request *q)
 {
     struct sim_file *f = q->file;
 
-    if (f->kind != (q->op == SIM_ACCEPT ? SIM_LISTENER : SIM_SOCKET))
+    if (f->kind == SIM_UDP ? q->op != SIM_POLL
+                           : f->kind != (q->op == SIM_ACCEPT ? SIM_LISTENER : SIM_SOCKET))
         sim_net_break(r->net, "%s on the wrong kind of socket", sim_op_names[q->op]);
     if (q->op == SIM_RECV && f->recvs++ > 0)
         sim_net_break(r->net, "two receives armed on descriptor %d", f->fd);
@@ -471,4 +472,24 @@ int ring_sockname(int fd, struct netaddr *out)
 int ring_tune_tcp(int fd)
 {
     return sim_fd_file(sim_net_now(), fd) != NULL ? 0 : -EBADF;
+}
+
+/* RFC 6062 in the simulation: nobody out there listens yet. */
+
+void ring_poll_io(struct ring *r, int fd, uint64_t ud)
+{
+    prepare(r, SIM_POLL, fd, ud);
+}
+
+int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
+{
+    (void)from;
+    (void)to;
+    return -ENETUNREACH;
+}
+
+int ring_connect_result(int fd)
+{
+    (void)fd;
+    return -ENOTCONN;
 }

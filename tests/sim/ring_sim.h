@@ -1,6 +1,6 @@
 /* tests/sim/ring_sim.h: what the parts of the simulation know of each other: sim_net.c (chance,
- * time, far ends), sim_file.c (descriptors, bytes), ring_sim.c (the body of ring.h) and
- * sim_kernel.c (what becomes of its requests). Tests include sim_net.h. */
+ * time, far ends), sim_file.c (descriptors, bytes), sim_udp.c (datagrams), ring_sim.c (the body of
+ * ring.h) and sim_kernel.c (what becomes of its requests). Tests include sim_net.h. */
 #ifndef SLUICE_TESTS_RING_SIM_H
 #define SLUICE_TESTS_RING_SIM_H
 
@@ -24,6 +24,9 @@ enum {
     SIM_FDS_MAX = 65536,
     SIM_SEGS_MAX = 256, /* pieces under way per direction; more travel with the last one */
     SIM_NS_PER_MS = 1000000,
+    SIM_ICMP_MAX = 32,      /* errors that a datagram socket keeps */
+    SIM_UDP_BUCKETS = 1024, /* by port */
+    SIM_UDP_FLOWS = 4096,   /* whose order stays: two in one cell wait for each other */
 };
 
 static const uint64_t SIM_NEVER = UINT64_MAX;
@@ -42,7 +45,29 @@ struct sim_pipe {
     bool fin_ready;
 };
 
-enum sim_kind { SIM_LISTENER, SIM_SOCKET };
+/* A datagram, or an ICMP error about one, under way or unread. */
+struct sim_dgram {
+    struct sim_dgram *next;
+    uint64_t due_ns, serial;
+    struct netaddr from, to;
+    bool icmp;
+    struct ring_icmp error;
+    size_t n;
+    uint8_t data[];
+};
+
+struct sim_udp {
+    struct sim_file *next_in_bucket;
+    unsigned flags;
+    bool df;
+    struct sim_dgram *first, *last;
+    unsigned queued;
+    struct ring_icmp errors[SIM_ICMP_MAX];
+    unsigned errors_n;
+    int err; /* -errno that the next call tells */
+};
+
+enum sim_kind { SIM_LISTENER, SIM_SOCKET, SIM_UDP };
 
 struct sim_file {
     struct sim_net *net;
@@ -68,6 +93,7 @@ struct sim_file {
     int err;                      /* told once, then end of stream and -EPIPE */
     uint64_t arrivals;            /* for edges of a poll */
     unsigned recvs, sends;        /* armed requests, to see that there is one at most */
+    struct sim_udp *udp;          /* of a SIM_UDP */
 };
 
 struct sim_net {
@@ -89,6 +115,12 @@ struct sim_net {
     uint16_t next_port;
     int place_next;     /* -1: by the seed */
     struct ring *rings; /* every one there is */
+
+    struct sim_dgram **air; /* datagrams under way: a heap by due_ns and serial */
+    size_t air_n, air_cap;
+    uint64_t air_serials;
+    struct sim_file *udp_bucket[SIM_UDP_BUCKETS];
+    uint64_t flow_due_ns[SIM_UDP_FLOWS];
 };
 
 static inline void *sim_must(void *p)
@@ -127,6 +159,13 @@ void sim_file_fin(struct sim_file *f);
 bool sim_file_ended(struct sim_file *f, int *res);
 /* Why sending is impossible; 0 when it is not. */
 int sim_file_send_error(struct sim_file *f);
+
+/* sim_udp.c */
+void sim_udp_deliver(struct sim_net *net);
+uint64_t sim_udp_next_ns(const struct sim_net *net);
+bool sim_udp_ready(const struct sim_file *f);
+void sim_udp_close(struct sim_file *f); /* nobody finds it any more, what it holds is gone */
+void sim_udp_free(struct sim_net *net); /* what is under way */
 
 enum sim_op { SIM_ACCEPT, SIM_RECV, SIM_SEND, SIM_POLL, SIM_READ, SIM_CANCEL, SIM_BELL };
 

@@ -65,6 +65,10 @@ void sim_file_close(struct sim_file *f)
     if (f->closed)
         return;
     f->closed = true;
+    if (f->kind == SIM_UDP) {
+        sim_udp_close(f);
+        return;
+    }
     if (f->kind == SIM_LISTENER) {
         for (size_t i = 0; i < f->net->files_n; i++) {
             struct sim_file *waiting = f->net->files[i];
@@ -137,6 +141,7 @@ static void reap(struct sim_net *net)
             if (net->eps[e] == f)
                 net->eps[e] = NULL;
         free(f->in.buf);
+        free(f->udp);
         free(f);
     }
     net->files_n = kept;
@@ -285,6 +290,7 @@ static void deliver_pipe(struct sim_file *f)
 
 void sim_net_deliver(struct sim_net *net)
 {
+    sim_udp_deliver(net);
     for (size_t i = 0; i < net->files_n; i++) {
         struct sim_file *f = net->files[i];
 

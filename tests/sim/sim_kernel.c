@@ -207,14 +207,18 @@ static bool go_send(struct ring *r, struct sim_request *q)
 
 static bool go_poll(struct ring *r, struct sim_request *q)
 {
-    bool ready = sim_file_ready(q->file) > 0 || q->file->in.fin_ready || q->file->dead;
+    const struct sim_file *f = q->file;
+    bool ready =
+        f->kind == SIM_UDP ? sim_udp_ready(f) : sim_file_ready(f) > 0 || f->in.fin_ready || f->dead;
+    bool error = f->kind == SIM_UDP && (f->udp->errors_n > 0 || f->udp->err != 0);
     bool more;
 
-    if (!ready || q->seen == q->file->arrivals)
+    if (!ready || q->seen == f->arrivals)
         return false;
-    q->seen = q->file->arrivals;
+    q->seen = f->arrivals; /* several arrivals may be one edge, and none is without */
     more = !lose_more(r);
-    sim_post(r, q, q->op, (struct ring_cqe){ .ud = q->ud, .res = POLLIN, .more = more });
+    sim_post(r, q, q->op,
+             (struct ring_cqe){ .ud = q->ud, .res = POLLIN | (error ? POLLERR : 0), .more = more });
     return !more;
 }
 

@@ -68,6 +68,8 @@ void sim_net_set_opts(struct sim_net *net, struct sim_opts o)
     net->o.socket_bytes = bytes ? bytes : o.socket_bytes ? o.socket_bytes : 65536;
     if (o.vanish_ms == 0)
         net->o.vanish_ms = 75000;
+    if (o.udp_queue == 0)
+        net->o.udp_queue = 4096;
 }
 
 void sim_lend_pct(struct sim_net *net, unsigned pct)
@@ -79,9 +81,13 @@ void sim_net_free(struct sim_net *net)
 {
     ASSERT(net->rings == NULL);
     for (size_t i = 0; i < net->files_n; i++) {
+        if (net->files[i]->udp != NULL)
+            sim_udp_close(net->files[i]);
+        free(net->files[i]->udp);
         free(net->files[i]->in.buf);
         free(net->files[i]);
     }
+    sim_udp_free(net);
     free(net->files);
     free(net->eps);
     free(net->fds);
@@ -119,7 +125,7 @@ const struct sim_counts *sim_net_counts(const struct sim_net *net)
 
 static uint64_t files_next_ns(struct sim_net *net)
 {
-    uint64_t next = SIM_NEVER;
+    uint64_t next = sim_udp_next_ns(net);
 
     for (size_t i = 0; i < net->files_n; i++) {
         const struct sim_file *f = net->files[i];
@@ -390,7 +396,10 @@ const char *sim_net_check(struct sim_net *net)
     for (unsigned i = 0; i < net->fds_max; i++)
         if (net->fds[i] != NULL) {
             snprintf(net->verdict, sizeof(net->verdict), "%u descriptors left open, %s %u first",
-                     net->fds_open, net->fds[i]->kind == SIM_LISTENER ? "listener" : "socket",
+                     net->fds_open,
+                     net->fds[i]->kind == SIM_LISTENER ? "listener"
+                     : net->fds[i]->kind == SIM_UDP    ? "datagram socket"
+                                                       : "socket",
                      i + SIM_FD_FIRST);
             break;
         }

@@ -35,6 +35,18 @@ struct sim_opts {
     unsigned socket_bytes;      /* unread and under way, per direction; 0: 65 536 */
     unsigned fds_max;           /* 0: 4096 */
     uint64_t start_ms;          /* 0: 1 000 000 */
+
+    /* Datagrams. Delays are net_delay_ms_max; the order of a flow stays but for what is late. */
+    unsigned udp_loss_pct, udp_dup_pct;
+    unsigned udp_late_pct;     /* a datagram lets others overtake it */
+    unsigned udp_split_pct;    /* a train is received in two (each datagram may be the last one) */
+    unsigned udp_again_pct;    /* a send fails with -EAGAIN or -ENOBUFS */
+    unsigned udp_eio_pct;      /* a train is refused: this way out cannot segment */
+    unsigned udp_truncate_pct; /* a receive finds the buffer too small */
+    unsigned udp_in_use_pct;   /* somebody else has that port */
+    unsigned udp_emfile_pct;   /* no descriptor for a new socket */
+    unsigned udp_mtu;          /* of the path, IP header and all; 0: any length goes */
+    unsigned udp_queue;        /* datagrams that a socket keeps unread; 0: 4096 */
 };
 
 /* What happened, so that a test can see that its faults did. */
@@ -45,6 +57,10 @@ struct sim_counts {
     uint64_t cancelled, cancel_first, cancel_data, late_cqes;
     uint64_t bells, bells_merged, bells_spared, wakes, lent;
     uint64_t fins, resets;
+    uint64_t udp_in, udp_out, udp_bytes_out, udp_lost, udp_dup, udp_late, udp_full;
+    uint64_t udp_trains_in, udp_trains_out, udp_split, udp_truncated, udp_again, udp_eio,
+        udp_einval;
+    uint64_t udp_too_long, udp_icmp, udp_errors, udp_in_use, udp_emfile;
 };
 
 struct sim_net;
@@ -102,5 +118,24 @@ void sim_close(struct sim_net *net, int ep);  /* FIN; what still comes is answer
 void sim_reset(struct sim_net *net, int ep);  /* RST */
 void sim_vanish(struct sim_net *net, int ep); /* its host is gone: nothing moves any more */
 bool sim_accepted(const struct sim_net *net, int ep);
+
+/* Datagrams: sim_udp.c */
+
+/* A socket of all addresses has 10.0.0.0/24 and 2001:db8::/64: the engine's host. */
+
+/* A far end that is bound at `at`, which nobody else is. */
+int sim_udp_open(struct sim_net *net, const struct netaddr *at);
+void sim_udp_shut(struct sim_net *net, int ep); /* what comes now is answered by ICMP */
+/* One datagram; several in one step may become a train where they arrive. */
+void sim_udp_emit(struct sim_net *net, int ep, const struct netaddr *to, const void *p, size_t n);
+/* Its length, which may be more than cap; -EAGAIN: none there. */
+long sim_udp_take(struct sim_net *net, int ep, struct netaddr *from, void *p, size_t cap);
+/* Which of the engine's sockets that are bound alike (in order of binding) gets what `from` sends
+ * to `to`: a hash of the 4-tuple, so that a client that wants a certain shard tries ports. -1:
+ * nobody is there. */
+int sim_udp_lands(struct sim_net *net, const struct netaddr *to, const struct netaddr *from);
+/* ICMP says of what went from `from` to `to` that it did not get there. */
+void sim_udp_icmp(struct sim_net *net, const struct netaddr *from, const struct netaddr *to,
+                  uint8_t type, uint8_t code, uint32_t mtu);
 
 #endif
