@@ -125,13 +125,19 @@ static bool set_rate(struct draft *d, const struct setting *s, char *base, const
 
 static bool set_bool(struct draft *d, bool *at, const char *value)
 {
-    if (strcmp(value, "true") == 0 || strcmp(value, "1") == 0 || strcmp(value, "yes") == 0)
-        *at = true;
-    else if (strcmp(value, "false") == 0 || strcmp(value, "0") == 0 || strcmp(value, "no") == 0)
-        *at = false;
-    else
-        return expect(d, "true or false");
-    return true;
+    static const char *const words[][2] = {
+        { "false", "true" }, { "0", "1" }, { "no", "yes" }, { "off", "on" }
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        for (size_t k = 0; k < 2; k++) {
+            if (strcmp(value, words[i][k]) == 0) {
+                *at = k == 1;
+                return true;
+            }
+        }
+    }
+    return expect(d, "true or false");
 }
 
 static bool set_word(struct draft *d, const struct setting *s, int *at, const char *value)
@@ -256,12 +262,18 @@ static bool add_to_list(struct draft *d, const struct setting *s, char *base, co
         *n = 0;
         return true;
     }
-    if (s->kind == SET_ADDRS)
+    if (s->kind == SET_ADDRS && s->off == offsetof(struct config, p2p))
         return add_p2p(d, value);
     if (s->kind == SET_MADDRS)
         return add_announce(d, (struct maddr *)(void *)(base + s->off), n, value);
     if (*n == s->cap)
         return expect(d, "at most %u of them", (unsigned)s->cap);
+    if (s->kind == SET_ADDRS) {
+        if (!parse_listen(d, value, (struct listen_at *)(void *)(base + s->off) + *n))
+            return false;
+        (*n)++;
+        return true;
+    }
     if (s->kind == SET_CIDRS) {
         struct cidr c;
 
@@ -402,6 +414,17 @@ int config_load(struct config *c, int argc, char **argv, char **envp)
         return 2;
     }
     return 0;
+}
+
+void config_wipe_users(struct config *c)
+{
+    for (unsigned i = 0; i < c->turn_user_n; i++) {
+        char *colon = strchr(c->turn_user[i], ':');
+
+        if (colon)
+            explicit_bzero(colon + 1,
+                           sizeof(c->turn_user[i]) - (size_t)(colon + 1 - c->turn_user[i]));
+    }
 }
 
 void config_free(struct config *c)

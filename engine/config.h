@@ -9,6 +9,7 @@
 #include "engine/acl.h"
 #include "proto/hop.h"
 #include "proto/maddr.h"
+#include "proto/stun_auth.h"
 
 enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN };
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
@@ -20,13 +21,23 @@ enum {
     CONFIG_ANNOUNCE_MAX = 16,
     CONFIG_CIDR_MAX = 64,
     CONFIG_PATH_MAX = 1024,
-    CONFIG_TURN_LIST_MAX = 32,
+    CONFIG_TURN_SECRETS_MAX = STUN_SECRETS_MAX,
+    CONFIG_TURN_USERS_MAX = 256,
     CONFIG_TEXT_MAX = 256,
     CONFIG_ACL_MAX = 256,      /* entries of --allow, and of --deny */
     CONFIG_ACL_TEXT_MAX = 128, /* a peer id in either text form, or a CIDR */
+    TURN_PER_FAMILY = 2,       /* what is said once per family */
     CONFIG_NOTES_MAX = 24,
     CONFIG_NOTE_MAX = 256,
 };
+
+/* 0.0.0.0 or ::. */
+static inline bool netaddr_is_any(const struct netaddr *a)
+{
+    static const uint8_t v4[16] = { [10] = 0xff, [11] = 0xff }, v6[16];
+
+    return memcmp(a->ip, v4, 16) == 0 || memcmp(a->ip, v6, 16) == 0;
+}
 
 /* One address to listen at. named: the user said it, so it never falls back to IPv4 only. */
 struct listen_at {
@@ -42,9 +53,11 @@ struct config {
     struct listen_at http;
     bool http_on;
     bool http_health_only; /* preset dig: 9451 answers /health and nothing else (presets.md) */
-    struct listen_at dig,
-        turn; /* parsed from the first day; said once that they are not built yet */
-    bool dig_on, turn_on;
+    struct listen_at dig;  /* parsed from the first day; said once that it is not built yet */
+    bool dig_on;
+    struct listen_at turn[CONFIG_LISTEN_MAX];
+    unsigned turn_n;
+    bool turn_on; /* turn_n > 0 */
 
     char data_dir[CONFIG_PATH_MAX];
     char identity_path[CONFIG_PATH_MAX]; /* resolved */
@@ -100,21 +113,30 @@ struct config {
     bool advertise_on_dht;
     uint32_t advertise_interval_s;
 
-    /* TURN: checked now, used by the TURN door when it is built. */
+    /* TURN */
     char turn_realm[CONFIG_TEXT_MAX];
-    char turn_secret[CONFIG_TURN_LIST_MAX][CONFIG_TEXT_MAX];
+    char turn_secret[CONFIG_TURN_SECRETS_MAX][CONFIG_TEXT_MAX];
     unsigned turn_secret_n;
-    char turn_user[CONFIG_TURN_LIST_MAX][CONFIG_TEXT_MAX]; /* NAME:PASSWORD */
+    char turn_user[CONFIG_TURN_USERS_MAX][CONFIG_TEXT_MAX]; /* NAME:PASSWORD */
     unsigned turn_user_n;
     uint16_t turn_port_lo, turn_port_hi;
-    char turn_external[2][CONFIG_TEXT_MAX];
+    char turn_external[TURN_PER_FAMILY][CONFIG_TEXT_MAX]; /* an address or a name */
     unsigned turn_external_n;
     struct cidr turn_allow_peer[CONFIG_CIDR_MAX], turn_deny_peer[CONFIG_CIDR_MAX];
     unsigned turn_allow_peer_n, turn_deny_peer_n;
-    uint32_t turn_max_allocations, turn_max_per_user;
+    struct listen_at turn_alternate[TURN_PER_FAMILY]; /* RFC 5780: the other address and port */
+    unsigned turn_alternate_n;
+    char turn_relay_ip[TURN_PER_FAMILY][CONFIG_TEXT_MAX];
+    unsigned turn_relay_ip_n;
+    uint32_t turn_max_allocations, turn_max_per_user, turn_max_per_ip;
+    uint32_t turn_lifetime_secs; /* the longest that is granted */
+    uint32_t turn_nonce_secs;
+    uint64_t turn_bps_per_allocation, turn_bps_per_user; /* bytes per second; 0 = no cap */
+    uint32_t turn_replies_per_ip; /* unauthenticated ones, per second, over UDP; 0 = no limit */
+    bool turn_mobility, turn_tcp_relay, turn_strict_expiry, turn_compat_channels, turn_classic;
     char turn_secret_file[CONFIG_PATH_MAX], turn_users_file[CONFIG_PATH_MAX];
     char turn_public_host[CONFIG_TEXT_MAX]; /* dusk.md §12: host in the uris of credentials */
-    uint16_t turn_tcp_port;                 /* 0: the port of `turn` */
+    uint16_t turn_tcp_port;                 /* 0: the port of `turn` (dusk.md §12) */
 
     /* What the operator should read once at start, at level warn: doors that are not built yet,
      * ignored values of a preset's environment. */
@@ -135,8 +157,13 @@ const char *config_level_name(enum log_level level);
 /* A level's name, or the words of RUST_LOG with its `target=level` lists, of which those count that
  * name no target or one of ours. false: nothing in it concerns us; *out is left alone. */
 bool config_level_parse(const char *words, enum log_level *out);
-/* Does listener i have to be IPv6 only, because another one names the same port over IPv4? */
-bool config_v6only(const struct config *c, unsigned i);
+/* Does listener i of n have to be IPv6 only, because another one names the same port over IPv4? */
+bool config_v6only(const struct listen_at *at, unsigned n, unsigned i);
+/* Where the TURN door listens: as said, and for RFC 5780 at every pair of its two addresses and two
+ * ports. How many. */
+unsigned config_turn_doors(const struct config *c, struct listen_at out[CONFIG_LISTEN_MAX]);
+/* Passwords are keys by now (turn_users.c): nobody needs them as they were typed. */
+void config_wipe_users(struct config *c);
 /* Name and version, then the libraries with version and patch level, a line each. */
 void config_version_text(char *out, size_t cap);
 

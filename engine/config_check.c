@@ -136,15 +136,115 @@ static bool read_list(struct draft *d, const char *flag, const char *path, const
     return ok;
 }
 
+/* 0: IPv4, 1: IPv6, -1: a name. */
+static int family_of(const char *text)
+{
+    struct netaddr a = { .port = 0 };
+    struct cidr ip;
+
+    if (!cidr_parse(bytes_str(text), &ip))
+        return -1;
+    memcpy(a.ip, ip.ip, sizeof(a.ip));
+    return netaddr_is4(&a) ? 0 : 1;
+}
+
+static bool one_per_family(const char *flag, unsigned n, char (*texts)[CONFIG_TEXT_MAX])
+{
+    if (n < 2 || family_of(texts[0]) < 0 || family_of(texts[0]) != family_of(texts[1]))
+        return true;
+    config_refuse("--%s: %s and %s are of one family: accepted is one of each", flag, texts[0],
+                  texts[1]);
+    return false;
+}
+
+static bool same_ip(const struct netaddr *a, const struct netaddr *b)
+{
+    return memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+/* The listener whose family an alternate is of, if it names an address; NULL. */
+static const struct listen_at *alternated(const struct config *c, const struct listen_at *other)
+{
+    for (unsigned i = 0; i < c->turn_n; i++)
+        if (netaddr_is4(&c->turn[i].addr) == netaddr_is4(&other->addr) &&
+            !netaddr_is_any(&c->turn[i].addr))
+            return &c->turn[i];
+    return NULL;
+}
+
+unsigned config_turn_doors(const struct config *c, struct listen_at out[CONFIG_LISTEN_MAX])
+{
+    unsigned n = c->turn_n;
+
+    memcpy(out, c->turn, n * sizeof(*out));
+    for (unsigned i = 0; i < c->turn_alternate_n; i++) {
+        const struct listen_at *b = &c->turn_alternate[i], *a = alternated(c, b);
+        struct listen_at more[3];
+
+        if (!a)
+            continue;
+        more[0] = more[1] = more[2] = *b;
+        more[0].addr.port = a->addr.port;
+        memcpy(more[1].addr.ip, a->addr.ip, sizeof(a->addr.ip));
+        for (unsigned k = 0; k < ARRAY_LEN(more); k++) {
+            bool there = false;
+
+            for (unsigned at = 0; at < n; at++)
+                there |=
+                    same_ip(&out[at].addr, &more[k].addr) && out[at].addr.port == more[k].addr.port;
+            if (!there && n < CONFIG_LISTEN_MAX)
+                out[n++] = more[k];
+        }
+    }
+    return n;
+}
+
+static bool finish_alternates(struct draft *d)
+{
+    struct config *c = d->c;
+    char text[NETADDR_TEXT_MAX];
+    const char *wrong = NULL;
+
+    if (c->turn_alternate_n == 2 &&
+        netaddr_is4(&c->turn_alternate[0].addr) == netaddr_is4(&c->turn_alternate[1].addr))
+        wrong = "one per family";
+    for (unsigned i = 0; i < c->turn_alternate_n && !wrong; i++) {
+        const struct listen_at *b = &c->turn_alternate[i], *a = alternated(c, b);
+
+        netaddr_text(&b->addr, text);
+        if (!a)
+            wrong = "IP:PORT of a family for which --listen-turn names an address";
+        else if (a->addr.port == 0 || b->addr.port == 0)
+            wrong = "IP:PORT beside a --listen-turn, both with ports above 0";
+        else if (same_ip(&a->addr, &b->addr) || netaddr_is_any(&b->addr) ||
+                 a->addr.port == b->addr.port)
+            wrong = "IP:PORT whose address and port both differ from --listen-turn's";
+        else if (c->turn_n + 3 * c->turn_alternate_n > CONFIG_LISTEN_MAX)
+            wrong = "one that with --listen-turn needs at most 8 addresses: it adds three";
+    }
+    if (!wrong)
+        return true;
+    netaddr_text(&c->turn_alternate[0].addr, text);
+    config_refuse("--turn-alternate=%s: accepted is %s", text, wrong);
+    return false;
+}
+
 static bool finish_turn(struct draft *d)
 {
     struct config *c = d->c;
 
+    c->turn_on = c->turn_n > 0;
+    if (rank_of(d, "listen-turn") > SRC_PRESET_ENV)
+        c->turn_tcp_port = 0; /* who names the door names both its ports */
+    if (!one_per_family("turn-external-ip", c->turn_external_n, c->turn_external) ||
+        !one_per_family("turn-relay-ip", c->turn_relay_ip_n, c->turn_relay_ip) ||
+        !finish_alternates(d))
+        return false;
     if (!read_list(d, "turn-secret-file", c->turn_secret_file, "turn-secret") ||
         !read_list(d, "turn-users-file", c->turn_users_file, "turn-user"))
         return false;
-    if (c->turn_port_lo > c->turn_port_hi) {
-        config_refuse("ports of allocations %u-%u: accepted is A-B with 1 <= A <= B <= 65535",
+    if (c->turn_port_lo < 1024 || c->turn_port_lo > c->turn_port_hi) { /* turn.md §9.4 */
+        config_refuse("ports of allocations %u-%u: accepted is A-B with 1024 <= A <= B <= 65535",
                       c->turn_port_lo, c->turn_port_hi);
         return false;
     }
@@ -195,21 +295,17 @@ static void finish_notes(struct draft *d)
         draft_note(
             d, "the JSON relay (--listen-dig, port %u) is not built yet: that door stays closed",
             c->dig.addr.port);
-    if (c->turn_on)
-        draft_note(
-            d, "STUN and TURN (--listen-turn, port %u) are not built yet: that door stays closed",
-            c->turn.addr.port);
     if (rank_of(d, "advertise-on-dht") > SRC_PRESET && c->advertise_on_dht)
         draft_note(d, "--advertise-on-dht: the DHT is not built yet");
 }
 
 /* Two listeners of one port: the IPv6 wildcard must then leave IPv4 to the other. */
-bool config_v6only(const struct config *c, unsigned i)
+bool config_v6only(const struct listen_at *at, unsigned n, unsigned i)
 {
-    if (netaddr_is4(&c->p2p[i].addr) || c->p2p[i].addr.port == 0) /* port 0: each gets its own */
+    if (netaddr_is4(&at[i].addr) || at[i].addr.port == 0) /* port 0: each gets its own */
         return false;
-    for (unsigned k = 0; k < c->p2p_n; k++)
-        if (k != i && netaddr_is4(&c->p2p[k].addr) && c->p2p[k].addr.port == c->p2p[i].addr.port)
+    for (unsigned k = 0; k < n; k++)
+        if (k != i && netaddr_is4(&at[k].addr) && at[k].addr.port == at[i].addr.port)
             return true;
     return false;
 }

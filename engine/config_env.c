@@ -192,11 +192,12 @@ static void dusk_turn_env(struct draft *d)
     const char *enabled = own_get(d, "DUSK_TURN_ENABLED");
     const char *ip = own_get(d, "DUSK_TURN_PUBLIC_IP");
     const char *host = own_get(d, "DUSK_TURN_PUBLIC_HOST");
+    uint16_t tcp = 3478;
     struct cidr cidr;
     static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
 
     if (enabled && (strcmp(enabled, "false") == 0 || strcmp(enabled, "0") == 0)) /* exactly these */
-        c->turn_on = false;
+        c->turn_n = 0;
     if (ip && !strchr(ip, '/') && cidr_parse(bytes_str(ip), &cidr) &&
         memcmp(cidr.ip, any4, sizeof(any4)) != 0) {
         bool kept = draft_set(d, setting_find("turn-external-ip"), ip);
@@ -210,9 +211,10 @@ static void dusk_turn_env(struct draft *d)
     }
     if (host)
         snprintf(c->turn_public_host, sizeof(c->turn_public_host), "%s", host);
-    port_env(d, "DUSK_TURN_UDP_PORT", &c->turn.addr.port, false);
-    c->turn_tcp_port = 3478;
-    port_env(d, "DUSK_TURN_TCP_PORT", &c->turn_tcp_port, false);
+    if (port_env(d, "DUSK_TURN_TCP_PORT", &tcp, false))
+        c->turn_tcp_port = tcp;
+    if (c->turn_n && port_env(d, "DUSK_TURN_UDP_PORT", &c->turn[0].addr.port, false))
+        c->turn_tcp_port = tcp;
     port_env(d, "DUSK_TURN_PORT_RANGE_START", &c->turn_port_lo, false);
     port_env(d, "DUSK_TURN_PORT_RANGE_END", &c->turn_port_hi, false);
     if (own_get(d, "DUSK_PEER_RELAYS"))

@@ -3,7 +3,6 @@
 
 #include <argp.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum group { G_START = 1, G_DOORS, G_ACCESS, G_CONN, G_RESERVE, G_CIRCUIT, G_LOG, G_TURN, G_DHT };
 
@@ -26,94 +25,6 @@ static const char *const count_words[] = { "per-direction", "sum", NULL };
 const char *config_level_name(enum log_level level)
 {
     return level_words[level];
-}
-
-static bool number_call(struct draft *d, const char *value, uint16_t *out)
-{
-    char *end;
-    unsigned long v = strtoul(value, &end, 10);
-
-    if (value[0] < '0' || value[0] > '9' || *end || v > 65535) {
-        snprintf(d->why, sizeof(d->why), "a whole number from 0 to 65535");
-        return false;
-    }
-    *out = (uint16_t)v;
-    return true;
-}
-
-static bool call_preset(struct draft *d, const char *value)
-{
-    enum preset p; /* already chosen by config_load; a losing source must still be right */
-
-    if (preset_parse(value, &p))
-        return true;
-    snprintf(d->why, sizeof(d->why), "one of dusk, dig, descord, turn, none");
-    return false;
-}
-
-static bool call_port(struct draft *d, const char *value)
-{
-    d->port_src = d->src;
-    return number_call(d, value, &d->port);
-}
-
-static bool call_monitoring_port(struct draft *d, const char *value)
-{
-    d->monitoring_src = d->src;
-    return number_call(d, value, &d->monitoring_port);
-}
-
-static bool call_interface(struct draft *d, const char *value)
-{
-    struct cidr c; /* a bare address is a prefix of full length */
-
-    d->interface_src = d->src;
-    if (!cidr_parse(bytes_str(value), &c) || strchr(value, '/')) {
-        snprintf(d->why, sizeof(d->why), "an IP address, such as 0.0.0.0 or ::");
-        return false;
-    }
-    memcpy(d->interface.ip, c.ip, sizeof(c.ip));
-    return true;
-}
-
-static bool call_acl(struct draft *d, const char *value)
-{
-    struct peer_id id;
-    struct cidr c;
-
-    if (peer_id_parse(bytes_str(value), &id) || cidr_parse(bytes_str(value), &c))
-        return true;
-    snprintf(d->why, sizeof(d->why), "a peer id, an address or a prefix such as 10.0.0.0/8");
-    return false;
-}
-
-static bool call_turn_user(struct draft *d, const char *value)
-{
-    const char *colon = strchr(value, ':');
-
-    if (colon && colon != value && colon[1])
-        return true;
-    snprintf(d->why, sizeof(d->why), "NAME:PASSWORD");
-    return false;
-}
-
-static bool call_turn_ports(struct draft *d, const char *value)
-{
-    char *end;
-    unsigned long lo = strtoul(value, &end, 10), hi = 0;
-    bool ok = value[0] >= '0' && value[0] <= '9' && *end == '-' && end[1] >= '0' && end[1] <= '9';
-
-    if (ok) {
-        hi = strtoul(end + 1, &end, 10);
-        ok = *end == '\0';
-    }
-    if (!ok || lo < 1 || lo > hi || hi > 65535) {
-        snprintf(d->why, sizeof(d->why), "A-B with 1 <= A <= B <= 65535");
-        return false;
-    }
-    d->c->turn_port_lo = (uint16_t)lo;
-    d->c->turn_port_hi = (uint16_t)hi;
-    return true;
 }
 
 #define OFF(f) offsetof(struct config, f)
@@ -182,7 +93,10 @@ const struct setting config_settings[] = {
            "libp2p circuit relay ([::]:4001); repeatable; also a multiaddr"),
       .split = true },
     { .group = G_DOORS, ADDR("listen-dig", dig, dig_on, "JSON relay over WebSocket ([::]:9450)") },
-    { .group = G_DOORS, ADDR("listen-turn", turn, turn_on, "STUN and TURN ([::]:3478)") },
+    { .group = G_DOORS,
+      LIST("listen-turn", "ADDR", SET_ADDRS, turn, turn_n, CONFIG_LISTEN_MAX,
+           "STUN and TURN, UDP and TCP ([::]:3478); repeatable"),
+      .split = true },
     { .group = G_DOORS, ADDR("listen-http", http, http_on, "health and metrics (127.0.0.1:9451)") },
     { .group = G_DOORS,
       .name = "port",
@@ -330,7 +244,7 @@ const struct setting config_settings[] = {
       .off = OFF(turn_realm),
       .help = "realm of the credentials" },
     { .group = G_TURN,
-      LIST("turn-secret", "S", SET_TEXTS, turn_secret, turn_secret_n, CONFIG_TURN_LIST_MAX,
+      LIST("turn-secret", "S", SET_TEXTS, turn_secret, turn_secret_n, CONFIG_TURN_SECRETS_MAX,
            "shared secret; repeatable: the first signs"),
       .secret = true },
     { .group = G_TURN,
@@ -340,7 +254,7 @@ const struct setting config_settings[] = {
       .off = OFF(turn_secret_file),
       .help = "secrets, one per line" },
     { .group = G_TURN,
-      LIST("turn-user", "NAME:PASSWORD", SET_TEXTS, turn_user, turn_user_n, CONFIG_TURN_LIST_MAX,
+      LIST("turn-user", "NAME:PASSWORD", SET_TEXTS, turn_user, turn_user_n, CONFIG_TURN_USERS_MAX,
            "long-term user; repeatable"),
       .call = call_turn_user,
       .secret = true },
@@ -357,8 +271,23 @@ const struct setting config_settings[] = {
       .call = call_turn_ports,
       .help = "ports of allocations (49152-65535)" },
     { .group = G_TURN,
-      LIST("turn-external-ip", "IP|NAME", SET_TEXTS, turn_external, turn_external_n, 2,
-           "address seen from outside, one per family"),
+      LIST("turn-external-ip", "IP|NAME", SET_TEXTS, turn_external, turn_external_n,
+           TURN_PER_FAMILY,
+           "address seen from outside, one per family; a name is asked for "
+           "again each minute"),
+      .call = call_turn_external,
+      .split = true },
+    { .group = G_TURN,
+      LIST("turn-relay-ip", "IP", SET_TEXTS, turn_relay_ip, turn_relay_ip_n, TURN_PER_FAMILY,
+           "where allocations are bound, one per family; default what --listen-turn says, else "
+           "the host's first address of that family"),
+      .call = call_turn_relay_ip,
+      .split = true },
+    { .group = G_TURN,
+      LIST("turn-alternate", "IP:PORT", SET_ADDRS, turn_alternate, turn_alternate_n,
+           TURN_PER_FAMILY,
+           "another address and port, so that clients can tell their NAT's behaviour (RFC 5780); "
+           "one per family, for which --listen-turn names an address"),
       .split = true },
     { .group = G_TURN,
       LIST("turn-allow-peer", "CIDR", SET_CIDRS, turn_allow_peer, turn_allow_peer_n,
@@ -373,6 +302,49 @@ const struct setting config_settings[] = {
           "in total; 0: as many as ports") },
     { .group = G_TURN,
       U32("turn-max-per-user", turn_max_per_user, 0, 65535, 1, "of one user (0)") },
+    { .group = G_TURN,
+      U32("turn-max-per-ip", turn_max_per_ip, 0, 65535, 1, "from one address (0)") },
+    { .group = G_TURN,
+      U32("turn-lifetime-secs", turn_lifetime_secs, 600, 86400, 1,
+          "an allocation's at most, until it is refreshed (3600)") },
+    { .group = G_TURN,
+      U64("turn-bps-per-allocation", turn_bps_per_allocation, 0, UINT64_C(1) << 40, 1,
+          "bytes per second of one allocation; 0: no cap (0)") },
+    { .group = G_TURN,
+      U64("turn-bps-per-user", turn_bps_per_user, 0, UINT64_C(1) << 40, 1,
+          "bytes per second of all allocations of a user; 0: no cap (0)") },
+    { .group = G_TURN,
+      U32("turn-replies-per-ip", turn_replies_per_ip, 0, COUNT_MAX, 1,
+          "per second, to who has not shown a credential, over UDP, Binding included; ten times "
+          "that for a /24 or /48; 0: no limit (50)") },
+    { .group = G_TURN,
+      U32("turn-nonce-secs", turn_nonce_secs, 10, 3600, 1, "a nonce counts for so long (600)") },
+    { .group = G_TURN,
+      .name = "turn-tcp-relay",
+      .arg = "on|off",
+      .kind = SET_BOOL,
+      .off = OFF(turn_tcp_relay),
+      .help = "allocations that relay TCP (RFC 6062) (on)" },
+    { .group = G_TURN,
+      .name = "turn-mobility",
+      .kind = SET_FLAG,
+      .off = OFF(turn_mobility),
+      .help = "a client may move to another address (RFC 8016)" },
+    { .group = G_TURN,
+      .name = "turn-strict-expiry",
+      .kind = SET_FLAG,
+      .off = OFF(turn_strict_expiry),
+      .help = "a name that has expired ends its allocations too" },
+    { .group = G_TURN,
+      .name = "turn-compat-channels",
+      .kind = SET_FLAG,
+      .off = OFF(turn_compat_channels),
+      .help = "channels 0x5000 to 0x7fff, for clients of RFC 5766" },
+    { .group = G_TURN,
+      .name = "turn-classic",
+      .kind = SET_FLAG,
+      .off = OFF(turn_classic),
+      .help = "answer Binding of RFC 3489 too" },
 
     { .group = G_DHT,
       .name = "advertise-on-dht",

@@ -77,6 +77,17 @@ void setting_text(const struct config *c, const struct setting *s, unsigned elem
                   size_t cap);
 unsigned setting_elements(const struct config *c, const struct setting *s);
 
+/* config_call.c: what the table calls for a value of a shape of its own. */
+bool call_preset(struct draft *d, const char *value);
+bool call_port(struct draft *d, const char *value);
+bool call_monitoring_port(struct draft *d, const char *value);
+bool call_interface(struct draft *d, const char *value);
+bool call_acl(struct draft *d, const char *value);
+bool call_turn_user(struct draft *d, const char *value);
+bool call_turn_external(struct draft *d, const char *value);
+bool call_turn_relay_ip(struct draft *d, const char *value);
+bool call_turn_ports(struct draft *d, const char *value);
+
 /* config_flags.c: what the command line says, before anything is applied. */
 enum { GIVEN_MAX = 1024 };
 struct given {

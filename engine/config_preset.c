@@ -54,9 +54,10 @@ void preset_defaults(struct config *c)
     c->p2p[0] = at_all(4001);
     c->p2p_n = 1;
     c->dig = at_all(9450);
-    c->turn = at_all(3478);
+    c->turn[0] = at_all(3478);
+    c->turn_n = 1;
     c->http = at4(127, 0, 0, 1, 9451);
-    c->dig_on = c->turn_on = c->http_on = true;
+    c->dig_on = c->http_on = true;
 
     c->log_level = LOG_INFO;
     c->drain_s = 8;
@@ -96,13 +97,19 @@ void preset_defaults(struct config *c)
     snprintf(c->turn_realm, sizeof(c->turn_realm), "sluice");
     c->turn_port_lo = 49152;
     c->turn_port_hi = 65535;
+    c->turn_lifetime_secs = 3600; /* turn.md §9.3 */
+    c->turn_nonce_secs = 600;
+    /* Room for a house behind one address that calls all at once, and for its ICE; a source that is
+     * forged gets 50 x 100 bytes a second out of us. */
+    c->turn_replies_per_ip = 50;
+    c->turn_tcp_relay = true;
 }
 
 static void preset_dusk(struct config *c)
 {
     /* IPv4 as upstream: `relay address: /ip4/0.0.0.0/tcp/4001/...` is read by people's scripts. */
     c->p2p[0] = at4(0, 0, 0, 0, 4001);
-    c->turn = at4(0, 0, 0, 0, 3478);
+    c->turn[0] = at4(0, 0, 0, 0, 3478);
     c->dig_on = c->http_on = false;
     c->conns_max = 10000;
     c->hop.reservations_max = 10000;
@@ -126,7 +133,8 @@ static void preset_descord(struct config *c)
 {
     c->p2p[0] = at4(0, 0, 0, 0, 9000);
     c->http = at4(0, 0, 0, 0, 9001);
-    c->dig_on = c->turn_on = false;
+    c->dig_on = false;
+    c->turn_n = 0;
     c->hop.reservations_max = 1024;
     c->hop.per_peer_max = 3;
     c->circuits_max = 512;

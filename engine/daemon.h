@@ -14,6 +14,7 @@
 
 struct shard;
 struct control;
+struct turn_host;
 
 struct daemon {
     const struct config *cfg; /* keeps */
@@ -25,6 +26,7 @@ struct daemon {
     struct shard *shard[SHARDS_MAX];
     unsigned shards_n;
     struct control *control;
+    struct turn_host *turn;           /* NULL: that door is closed */
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
     _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;

@@ -1,4 +1,4 @@
-/* engine/doors.h: the listening sockets of the libp2p door: one SO_REUSEPORT group per address, one
+/* engine/doors.h: the sockets of the libp2p and TURN doors: one SO_REUSEPORT group per address, one
  * member per shard. SO_REUSEPORT would let a second instance steal traffic silently, so each
  * address is bound once without it first. */
 #ifndef SLUICE_ENGINE_DOORS_H
@@ -11,11 +11,20 @@ struct doors {
     int fd[SHARDS_MAX][LISTENERS_MAX];
     struct netaddr bound[LISTENERS_MAX]; /* with the port really bound */
     unsigned n;
+    /* Of TURN each address twice: datagrams and streams, on one port unless dusk's environment
+     * names two. */
+    int turn_udp[SHARDS_MAX][LISTENERS_MAX], turn_tcp[SHARDS_MAX][LISTENERS_MAX];
+    struct netaddr turn_udp_bound[LISTENERS_MAX], turn_tcp_bound[LISTENERS_MAX];
+    unsigned turn_n;
 };
+enum { TURN_RCVBUF_BYTES = 4 << 20 };
 
 /* 0, or -errno with one line in `why` that names address, flag and cause; nothing stays bound. */
 MUST_USE int doors_open(struct doors *d, const struct config *cfg, unsigned shards, char *why,
                         size_t cap);
+/* The same of the TURN door. */
+MUST_USE int doors_open_turn(struct doors *d, const struct config *cfg, unsigned shards, char *why,
+                             size_t cap);
 /* What a peer may dial to reach `at`: for a wildcard, every address of an interface that is up. */
 size_t doors_reachable(const struct netaddr *at, struct netaddr *out, size_t max);
 

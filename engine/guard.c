@@ -95,14 +95,16 @@ void guard_release(int fd)
         close(fd);
 }
 
-/* Inodes of the sockets that listen at `port`, from /proc/net/tcp and tcp6. */
-static size_t listening(uint16_t port, unsigned long *inodes, size_t max)
+/* Inodes of the sockets that listen at `port`, or that are bound to it for datagrams. */
+static size_t listening(bool udp, uint16_t port, unsigned long *inodes, size_t max)
 {
-    static const char *const tables[] = { "/proc/net/tcp", "/proc/net/tcp6" };
+    static const char *const tables[2][2] = { { "/proc/net/tcp", "/proc/net/tcp6" },
+                                              { "/proc/net/udp", "/proc/net/udp6" } };
+    const unsigned wanted = udp ? 0x07 : 0x0a; /* TCP_CLOSE: not connected; TCP_LISTEN */
     size_t n = 0;
 
-    for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
-        FILE *f = fopen(tables[t], "re");
+    for (size_t t = 0; t < 2; t++) {
+        FILE *f = fopen(tables[udp][t], "re");
         char line[512];
 
         while (f && n < max && fgets(line, sizeof(line), f)) {
@@ -111,7 +113,7 @@ static size_t listening(uint16_t port, unsigned long *inodes, size_t max)
 
             if (sscanf(line, " %*u: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s %*s %*s %*u %*u %lu",
                        &local, &state, &inode) == 3 &&
-                state == 0x0a && local == port)
+                state == wanted && local == port)
                 inodes[n++] = inode;
         }
         if (f)
@@ -147,10 +149,10 @@ static bool holds_one(long pid, const unsigned long *inodes, size_t n)
     return found;
 }
 
-void guard_port_holder(uint16_t port, char *out, size_t cap)
+static void port_holder(bool udp, uint16_t port, char *out, size_t cap)
 {
     unsigned long inodes[INODES_MAX];
-    size_t n = listening(port, inodes, INODES_MAX);
+    size_t n = listening(udp, port, inodes, INODES_MAX);
     struct dirent *e;
     unsigned seen = 0;
     DIR *proc;
@@ -170,27 +172,33 @@ void guard_port_holder(uint16_t port, char *out, size_t cap)
         closedir(proc);
 }
 
-static int bind_alone(const struct netaddr *at, bool v6only)
+void guard_port_holder(uint16_t port, char *out, size_t cap)
+{
+    port_holder(false, port, out, cap);
+}
+
+static int bind_alone(bool udp, const struct netaddr *at, bool v6only)
 {
     struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(at->port) };
     struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(at->port) };
     bool is4 = netaddr_is4(at);
     int one = 1, only = v6only, err = 0;
-    int fd = socket(is4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(is4 ? AF_INET : AF_INET6, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -errno;
     memcpy(&v4.sin_addr, at->ip + 12, 4);
     memcpy(&v6.sin6_addr, at->ip, 16);
     /* SO_REUSEADDR passes over TIME_WAIT but not over a listener, which is what is looked for;
-     * hence listen as well: two sockets with SO_REUSEADDR may both bind. */
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+     * hence listen as well: two sockets with SO_REUSEADDR may both bind. Of datagrams two with it
+     * would share the port. */
+    if ((!udp && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0) ||
         (!is4 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only)) < 0) ||
         bind(fd,
              is4 ? (const struct sockaddr *)(const void *)&v4
                  : (const struct sockaddr *)(const void *)&v6,
              is4 ? sizeof(v4) : sizeof(v6)) < 0 ||
-        listen(fd, 1) < 0)
+        (!udp && listen(fd, 1) < 0))
         err = -errno;
     close(fd);
     return err;
@@ -198,41 +206,69 @@ static int bind_alone(const struct netaddr *at, bool v6only)
 
 /* A listener with an armed accept outlives a killed process: the kernel takes its ring apart when
  * it finds the time. So a port that nobody can be seen to hold is asked for again, for a while. */
-static int bind_patiently(const struct netaddr *at, bool v6only, char *holder, size_t cap)
+static int bind_patiently(bool udp, const struct netaddr *at, bool v6only, char *holder, size_t cap)
 {
     enum { TRIES = 60, PAUSE_US = 50000 };
-    int err = bind_alone(at, v6only);
+    int err = bind_alone(udp, at, v6only);
 
     for (int i = 0; err == -EADDRINUSE && i < TRIES; i++) {
-        guard_port_holder(at->port, holder, cap);
+        port_holder(udp, at->port, holder, cap);
         if (holder[0])
             break;
         usleep(PAUSE_US);
-        err = bind_alone(at, v6only);
+        err = bind_alone(udp, at, v6only);
     }
+    return err;
+}
+
+static int probe(bool udp, const struct netaddr *at, bool v6only, const char *flag, char *why,
+                 size_t cap)
+{
+    char text[NETADDR_TEXT_MAX], holder[96] = "";
+    int err = at->port ? bind_patiently(udp, at, v6only, holder, sizeof(holder)) : 0;
+
+    if (!err)
+        return 0;
+    netaddr_text(at, text);
+    snprintf(why, cap, "port %u%s (%s %s): %s%s%s", (unsigned)at->port, udp ? "/udp" : "", flag,
+             text, strerror(-err), holder[0] ? "; held by " : "", holder);
     return err;
 }
 
 int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why, size_t cap)
 {
-    char text[NETADDR_TEXT_MAX], holder[96] = "";
-    int err = at->port ? bind_patiently(at, v6only, holder, sizeof(holder)) : 0;
+    return probe(false, at, v6only, flag, why, cap);
+}
 
-    if (!err)
-        return 0;
-    netaddr_text(at, text);
-    snprintf(why, cap, "port %u (%s %s): %s%s%s", (unsigned)at->port, flag, text, strerror(-err),
-             holder[0] ? "; held by " : "", holder);
-    return err;
+int guard_probe_turn(const struct netaddr *at, uint16_t tcp_port, bool v6only, char *why,
+                     size_t cap)
+{
+    struct netaddr tcp = *at;
+    int err = probe(true, at, v6only, "--listen-turn", why, cap);
+
+    tcp.port = tcp_port ? tcp_port : at->port;
+    return err ? err : probe(false, &tcp, v6only, "--listen-turn", why, cap);
+}
+
+int guard_free(const struct netaddr *at, bool v6only)
+{
+    return bind_alone(false, at, v6only);
 }
 
 int guard_ports(const struct config *c, char *why, size_t cap)
 {
+    struct listen_at turn[CONFIG_LISTEN_MAX];
+    unsigned n = c->preset == PRESET_DUSK ? 0 : config_turn_doors(c, turn);
+
     for (unsigned i = 0; i < c->p2p_n; i++)
-        if (guard_probe(&c->p2p[i].addr, config_v6only(c, i), "--listen-p2p", why, cap) ==
-            -EADDRINUSE)
+        if (guard_probe(&c->p2p[i].addr, config_v6only(c->p2p, c->p2p_n, i), "--listen-p2p", why,
+                        cap) == -EADDRINUSE)
             return -EADDRINUSE;
     if (c->http_on && guard_probe(&c->http.addr, false, "--listen-http", why, cap) == -EADDRINUSE)
         return -EADDRINUSE;
+    for (unsigned i = 0; i < n; i++)
+        if (guard_probe_turn(&turn[i].addr, c->turn_tcp_port, config_v6only(turn, n, i), why,
+                             cap) == -EADDRINUSE)
+            return -EADDRINUSE;
     return 0;
 }

@@ -19,9 +19,17 @@ void guard_port_holder(uint16_t port, char *out, size_t cap);
 MUST_USE int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why,
                          size_t cap);
 
+/* The same of a TURN address: its port for datagrams, and for streams `tcp_port` or, when that is
+ * 0, the same one. */
+MUST_USE int guard_probe_turn(const struct netaddr *at, uint16_t tcp_port, bool v6only, char *why,
+                              size_t cap);
+/* Is this TCP address free, now and without a word? 0 or -errno. */
+MUST_USE int guard_free(const struct netaddr *at, bool v6only);
+
 /* The same for every door of the configuration that is built, before anything else is touched: a
  * second start with the same flags hears of the port, not of the data directory. -EADDRINUSE with
- * the line in `why`, else 0; other causes are the doors' to tell. */
+ * the line in `why`, else 0; other causes are the doors' to tell. Dusk's relay runs on without TURN
+ * (presets.md), so that port is not looked at there. */
 MUST_USE int guard_ports(const struct config *c, char *why, size_t cap);
 
 #endif

@@ -58,8 +58,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(bytes_eq(bytes_of(a.text, a.n), bytes_of(b.text, b.n)));
     CHECK(first.p2p_n <= CONFIG_LISTEN_MAX && first.announce_n <= CONFIG_ANNOUNCE_MAX);
     CHECK(first.allow_n <= CONFIG_ACL_MAX && first.deny_n <= CONFIG_ACL_MAX);
-    CHECK(first.turn_secret_n <= CONFIG_TURN_LIST_MAX && first.turn_user_n <= CONFIG_TURN_LIST_MAX);
-    CHECK(first.turn_external_n <= 2 && first.proxy_from_n <= CONFIG_CIDR_MAX);
+    CHECK(first.turn_secret_n <= CONFIG_TURN_SECRETS_MAX &&
+          first.turn_user_n <= CONFIG_TURN_USERS_MAX);
+    CHECK(first.turn_n <= CONFIG_LISTEN_MAX && first.turn_alternate_n <= TURN_PER_FAMILY);
+    CHECK(first.turn_external_n <= TURN_PER_FAMILY && first.proxy_from_n <= CONFIG_CIDR_MAX);
     CHECK(first.circuits_max >= 1 && first.circuits_max <= 1000000);
     CHECK(first.hop.reservations_max >= 1 && first.conns_max >= 1 && first.shards <= 64);
     CHECK(first.turn_port_lo >= 1 && first.turn_port_lo <= first.turn_port_hi);

@@ -91,6 +91,7 @@ void sim_config(struct config *c, const char *preset)
     argv[argc] = NULL;
     ASSERT(config_load(c, argc, argv, envp) == 0);
     c->http_on = c->dig_on = c->turn_on = false;
+    c->turn_n = 0;
     c->admin_path[0] = '\0'; /* no socket of the kernel's in a simulation */
     c->stats_interval_s = 0;
     c->buffer_bytes_max = 64 << 20;

@@ -11,7 +11,7 @@ Test(config_presets, default_is_as_presets_md_says)
     cr_expect_eq(c.p2p_n, 1u);
     cr_expect_not(c.p2p[0].named, "a default door may fall back to IPv4");
     cr_expect_str_eq(addr(&c.dig), "[::]:9450");
-    cr_expect_str_eq(addr(&c.turn), "[::]:3478");
+    cr_expect_str_eq(addr(&c.turn[0]), "[::]:3478");
     cr_expect_str_eq(addr(&c.http), "127.0.0.1:9451");
     cr_expect(c.http_on && c.dig_on && c.turn_on);
     cr_expect_eq(c.hop.reservations_max, 16384u);
@@ -31,14 +31,14 @@ Test(config_presets, default_is_as_presets_md_says)
     cr_expect_str_eq(c.ident_agent, "sluice/" SLUICE_VERSION);
     cr_expect_eq(c.hop.peer_burst + c.hop.ip_burst + c.connect_peer_burst + c.connect_ip_burst, 0u);
     cr_expect_eq(c.turn_max_allocations, 0u);
-    cr_expect(noted("--listen-dig") && noted("--listen-turn"), "doors not built are said");
+    cr_expect(noted("--listen-dig") && !noted("--listen-turn"), "a door not built is said");
 }
 
 Test(config_presets, dusk_is_as_presets_md_says)
 {
     cr_assert_eq(LOAD("--preset", "dusk"), 0, "%s", said);
     cr_expect_str_eq(addr(&c.p2p[0]), "0.0.0.0:4001");
-    cr_expect_str_eq(addr(&c.turn), "0.0.0.0:3478");
+    cr_expect_str_eq(addr(&c.turn[0]), "0.0.0.0:3478");
     cr_expect(c.turn_on && !c.dig_on && !c.http_on);
     cr_expect_eq(c.conns_max, 10000u);
     cr_expect_eq(c.hop.reservations_max, 10000u);
@@ -194,9 +194,21 @@ Test(config_flags, errors_name_the_flag_and_exit_2)
         { "--monitoring-port=-1", "0 to 65535" },
         { "--reservation-rate-per-peer=30", "N/SECS" },
         { "--reservation-rate-per-peer=30/0", "N/SECS" },
-        { "--turn-ports=10-9", "A <= B" },
-        { "--turn-ports=0-9", "1 <= A" },
-        { "--turn-ports=1-65536", "65535" },
+        { "--turn-ports=2000-1999", "A <= B" },
+        { "--turn-ports=1023-2000", "1024 <= A" },
+        { "--turn-ports=1024-65536", "65535" },
+        { "--listen-turn=turn.example.org:3478", "HOST:PORT with an IP address" },
+        { "--turn-external-ip=203.0.113.0/24", "name of a host" },
+        { "--turn-external-ip=203.0.113", "name of a host" },
+        { "--turn-external-ip=a b", "name of a host" },
+        { "--turn-external-ip=203.0.113.7,203.0.113.8", "name of a host" },
+        { "--turn-relay-ip=0.0.0.0", "an IP address of this host" },
+        { "--turn-relay-ip=::", "an IP address of this host" },
+        { "--turn-relay-ip=eth0", "an IP address of this host" },
+        { "--turn-alternate=192.0.2.1", "HOST:PORT" },
+        { "--turn-alternate=192.0.2.1:3479", "for which --listen-turn names an address" },
+        { "--turn-tcp-relay=maybe", "true or false" },
+        { "--turn-mobility=yes", "--turn-mobility" },
         { "--advertise-on-dht=maybe", "true or false" },
         { "--preset=go", "descord" },
     };
@@ -233,11 +245,116 @@ Test(config_flags, listening_addresses_take_every_form)
     config_free(&c);
     cr_assert_eq(LOAD("--listen-p2p=off", "--listen-turn=localhost:5"), 0, "%s", said);
     cr_expect_eq(c.p2p_n, 0u);
-    cr_expect_str_eq(addr(&c.turn), "127.0.0.1:5");
+    cr_expect_str_eq(addr(&c.turn[0]), "127.0.0.1:5");
     config_free(&c);
     cr_assert_eq(LOAD("--listen-p2p=/ip4/0.0.0.0/udp/4001/quic-v1"), 0, "%s", said);
     cr_expect_eq(c.p2p_n, 0u);
     cr_expect(noted("quic-v1"), "a transport that is not built is said");
+}
+
+static void expect_doors(const char *const *wanted, unsigned n)
+{
+    struct listen_at at[CONFIG_LISTEN_MAX];
+
+    cr_assert_eq(config_turn_doors(&c, at), n);
+    for (unsigned i = 0; i < n; i++)
+        cr_expect_str_eq(addr(&at[i]), wanted[i]);
+}
+
+Test(config_flags, turn_listens_at_several_addresses)
+{
+    static const char *const said_twice[] = { "127.0.0.1:0", "[::1]:3478" };
+
+    cr_assert_eq(LOAD("--listen-turn=127.0.0.1:0", "--listen-turn=[::1]:3478"), 0, "%s", said);
+    cr_expect_eq(c.turn_n, 2u, "the default is replaced, not added to");
+    cr_expect(c.turn_on && c.turn[1].named);
+    expect_doors(said_twice, 2);
+    cr_assert_eq(LOAD("--listen-turn=off"), 0, "%s", said);
+    cr_expect_not(c.turn_on);
+    cr_assert_eq(load_env(ENV("SLUICE_LISTEN_TURN=127.0.0.1:1, 127.0.0.1:2"), "sluice", NULL), 0);
+    cr_expect_eq(c.turn_n, 2u);
+    cr_assert_eq(load_env(ENV("DIG_RELAY_STUN_LISTEN=127.0.0.1:7"), "dig-relay", NULL), 0);
+    cr_expect_eq(c.turn_n, 1u);
+    cr_expect_str_eq(addr(&c.turn[0]), "127.0.0.1:7");
+}
+
+/* RFC 5780 §3: every pair of the two addresses and the two ports. */
+Test(config_flags, an_alternate_opens_all_four_pairs)
+{
+    static const char *const four[] = { "192.0.2.1:3478", "192.0.2.2:3478", "192.0.2.1:3479",
+                                        "192.0.2.2:3479" };
+    static const char *const eight[] = { "192.0.2.1:1",     "[2001:db8::1]:3", "192.0.2.2:1",
+                                         "192.0.2.1:2",     "192.0.2.2:2",     "[2001:db8::2]:3",
+                                         "[2001:db8::1]:4", "[2001:db8::2]:4" };
+
+    cr_assert_eq(LOAD("--listen-turn=192.0.2.1:3478", "--turn-alternate=192.0.2.2:3479"), 0, "%s",
+                 said);
+    expect_doors(four, 4);
+    cr_assert_eq(LOAD("--listen-turn=192.0.2.1:3478", "--listen-turn=192.0.2.2:3479",
+                      "--turn-alternate=192.0.2.2:3479"),
+                 0, "%s", said);
+    cr_assert_eq(LOAD("--listen-turn=192.0.2.1:1", "--listen-turn=[2001:db8::1]:3",
+                      "--turn-alternate=192.0.2.2:2", "--turn-alternate=[2001:db8::2]:4"),
+                 0, "%s", said);
+    expect_doors(eight, 8);
+}
+
+Test(config_flags, an_alternate_that_cannot_be_is_refused)
+{
+    static const char *const bad[][2] = {
+        { "--listen-turn=[::]:3478", "--turn-alternate=192.0.2.2:3479" },
+        { "--listen-turn=0.0.0.0:3478", "--turn-alternate=192.0.2.2:3479" },
+        { "--listen-turn=[2001:db8::1]:3478", "--turn-alternate=192.0.2.2:3479" },
+        { "--listen-turn=192.0.2.1:3478", "--turn-alternate=192.0.2.2:3478" },
+        { "--listen-turn=192.0.2.1:3478", "--turn-alternate=192.0.2.1:3479" },
+        { "--listen-turn=192.0.2.1:3478", "--turn-alternate=0.0.0.0:3479" },
+        { "--listen-turn=192.0.2.1:0", "--turn-alternate=192.0.2.2:3479" },
+        { "--listen-turn=192.0.2.1:3478", "--turn-alternate=192.0.2.2:0" },
+        { "--listen-turn=off", "--turn-alternate=192.0.2.2:3479" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        cr_expect_eq(LOAD(bad[i][0], bad[i][1]), 2, "%s %s", bad[i][0], bad[i][1]);
+        cr_expect(strstr(said, "--turn-alternate"), "%s", said);
+    }
+    cr_expect_eq(LOAD("--listen-turn=192.0.2.1:1", "--turn-alternate=192.0.2.2:2",
+                      "--turn-alternate=192.0.2.3:3"),
+                 2);
+    cr_expect(strstr(said, "one per family"), "%s", said);
+}
+
+Test(config_flags, turn_settings_have_their_defaults_and_take_values)
+{
+    cr_assert_eq(LOAD0(), 0, "%s", said);
+    cr_expect_eq(c.turn_lifetime_secs, 3600u);
+    cr_expect_eq(c.turn_nonce_secs, 600u);
+    cr_expect_eq(c.turn_replies_per_ip, 50u);
+    cr_expect(c.turn_tcp_relay);
+    cr_expect_not(c.turn_mobility || c.turn_strict_expiry || c.turn_compat_channels ||
+                  c.turn_classic);
+    cr_expect_eq(c.turn_max_per_ip + c.turn_bps_per_allocation + c.turn_bps_per_user, 0u);
+    cr_assert_eq(LOAD("--turn-mobility", "--turn-strict-expiry", "--turn-compat-channels",
+                      "--turn-classic", "--turn-tcp-relay=off", "--turn-external-ip=203.0.113.7",
+                      "--turn-external-ip=turn.example.org", "--turn-relay-ip=10.0.0.2",
+                      "--turn-relay-ip=fd00::2"),
+                 0, "%s", said);
+    cr_expect(c.turn_mobility && c.turn_strict_expiry && c.turn_compat_channels && c.turn_classic);
+    cr_expect_not(c.turn_tcp_relay);
+    cr_expect_eq(c.turn_relay_ip_n, 2u);
+    cr_expect_str_eq(c.turn_external[1], "turn.example.org");
+    cr_expect_eq(LOAD("--turn-external-ip=203.0.113.7", "--turn-external-ip=203.0.113.8"), 2);
+    cr_expect(strstr(said, "one of each"), "%s", said);
+    cr_expect_eq(LOAD("--turn-relay-ip=fd00::7", "--turn-relay-ip=fd00::8"), 2);
+}
+
+Test(config_flags, passwords_are_wiped_and_names_stay)
+{
+    cr_assert_eq(LOAD("--turn-user=alice:hunter2:x", "--turn-user=bob:b"), 0, "%s", said);
+    config_wipe_users(&c);
+    cr_expect_str_eq(c.turn_user[0], "alice:");
+    for (size_t i = 6; i < sizeof(c.turn_user[0]); i++)
+        cr_expect_eq(c.turn_user[0][i], 0);
+    cr_expect_str_eq(c.turn_user[1], "bob:");
 }
 
 Test(config_flags, at_most_eight_listeners)

@@ -152,7 +152,37 @@ Test(guard, every_built_door_is_looked_at)
     cfg.http_on = true;
     cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), -EADDRINUSE);
     cr_expect(strstr(why, "--listen-http"), "%s", why);
+    cfg.http_on = false;
+    cfg.turn[0].addr = at;
+    cfg.turn_n = 1;
+    cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), -EADDRINUSE);
+    cr_expect(strstr(why, "--listen-turn"), "%s", why);
+    cfg.preset = PRESET_DUSK;
+    cr_expect_eq(guard_ports(&cfg, why, sizeof(why)), 0, "dusk runs on without TURN");
     close(fd);
+}
+
+/* Two sockets of datagrams may share a port if both say so; ours asks without saying so. */
+Test(guard, a_port_taken_for_datagrams_names_its_holder)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct netaddr at = { .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
+    int one = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
+    socklen_t n = sizeof(a);
+    char wanted[64];
+
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    at.port = ntohs(a.sin_port);
+    prctl(PR_SET_NAME, "sluice-test");
+    cr_expect_eq(guard_probe_turn(&at, 0, false, why, sizeof(why)), -EADDRINUSE);
+    snprintf(wanted, sizeof(wanted), "port %u/udp", at.port);
+    cr_expect(strstr(why, wanted) && strstr(why, "--listen-turn"), "%s", why);
+    snprintf(wanted, sizeof(wanted), "sluice-test, process %d", (int)getpid());
+    cr_expect(strstr(why, wanted), "%s", why);
+    close(fd);
+    cr_expect_eq(guard_probe_turn(&at, 0, false, why, sizeof(why)), 0, "%s", why);
 }
 
 Test(guard, port_0_is_free)
