@@ -99,6 +99,10 @@ static void submit_one(struct ring *r, struct sim_sqe *s)
         sim_bell(r, s);
         return;
     }
+    if (s->op == SIM_CANCEL_UD) {
+        sim_cancel(r, s, NULL);
+        return;
+    }
     if (f == NULL || f->serial != s->serial) {
         sim_net_break(r->net, "%s on descriptor %d, which was closed %s", sim_op_names[s->op],
                       s->fd, s->serial ? "before it was submitted" : "already");
@@ -113,6 +117,7 @@ static void submit_one(struct ring *r, struct sim_sqe *s)
     q->op = s->op;
     q->file = f;
     q->ud = s->ud;
+    q->seen = s->op == SIM_POLL_IO ? SIM_NEVER : 0; /* what is so at first is told */
     sim_file_hold(f);
     if (s->op == SIM_SEND || s->op == SIM_READ) {
         q->iov_n = s->msg != NULL ? s->msg->msg_iovlen : 1;
@@ -172,6 +177,16 @@ void ring_sendmsg(struct ring *r, int fd, const struct msghdr *msg, uint64_t ud)
 void ring_poll_in(struct ring *r, int fd, uint64_t ud)
 {
     prepare(r, SIM_POLL, fd, ud);
+}
+
+void ring_poll_io(struct ring *r, int fd, uint64_t ud)
+{
+    prepare(r, SIM_POLL_IO, fd, ud);
+}
+
+void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud)
+{
+    prepare(r, SIM_CANCEL_UD, -1, ud)->target_ud = target;
 }
 
 void ring_read(struct ring *r, int fd, void *p, unsigned n, uint64_t ud)
@@ -424,7 +439,7 @@ int ring_send_now(int fd, const struct msghdr *msg)
 {
     struct sim_net *net = sim_net_now();
     struct sim_file *f = sim_fd_file(net, fd);
-    size_t left, sent = 0;
+    size_t left, sent = 0, total = 0;
     int err;
 
     if (f == NULL)
@@ -443,6 +458,9 @@ int ring_send_now(int fd, const struct msghdr *msg)
         left -= n;
         sent += n;
     }
+    for (size_t i = 0; i < msg->msg_iovlen; i++)
+        total += msg->msg_iov[i].iov_len;
+    f->no_space = sent < total;
     net->counts.bytes_out += sent;
     return sent > 0 ? (int)sent : -EAGAIN;
 }
@@ -472,24 +490,4 @@ int ring_sockname(int fd, struct netaddr *out)
 int ring_tune_tcp(int fd)
 {
     return sim_fd_file(sim_net_now(), fd) != NULL ? 0 : -EBADF;
-}
-
-/* RFC 6062 in the simulation: nobody out there listens yet. */
-
-void ring_poll_io(struct ring *r, int fd, uint64_t ud)
-{
-    prepare(r, SIM_POLL, fd, ud);
-}
-
-int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
-{
-    (void)from;
-    (void)to;
-    return -ENETUNREACH;
-}
-
-int ring_connect_result(int fd)
-{
-    (void)fd;
-    return -ENOTCONN;
 }

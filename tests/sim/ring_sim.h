@@ -1,6 +1,7 @@
 /* tests/sim/ring_sim.h: what the parts of the simulation know of each other: sim_net.c (chance,
- * time, far ends), sim_file.c (descriptors, bytes), sim_udp.c (datagrams), ring_sim.c (the body of
- * ring.h) and sim_kernel.c (what becomes of its requests). Tests include sim_net.h. */
+ * time, far ends), sim_file.c (descriptors, bytes), sim_udp.c (datagrams), sim_io.c (streams beside
+ * the ring), ring_sim.c (the body of ring.h) and sim_kernel.c (what becomes of its requests). Tests
+ * include sim_net.h. */
 #ifndef SLUICE_TESTS_RING_SIM_H
 #define SLUICE_TESTS_RING_SIM_H
 
@@ -88,6 +89,8 @@ struct sim_file {
     uint64_t connect_ns;       /* when it gets there */
     struct sim_pipe in;
     bool far, vanished, shut_rd, shut_wr;
+    bool connecting;              /* from here; until connect_ns */
+    bool no_space;                /* a send took less than all: room is news */
     uint64_t reset_ns, vanish_ns; /* when news of that arrives */
     bool dead;                    /* reset or timed out */
     int err;                      /* told once, then end of stream and -EPIPE */
@@ -167,13 +170,27 @@ bool sim_udp_ready(const struct sim_file *f);
 void sim_udp_close(struct sim_file *f); /* nobody finds it any more, what it holds is gone */
 void sim_udp_free(struct sim_net *net); /* what is under way */
 
-enum sim_op { SIM_ACCEPT, SIM_RECV, SIM_SEND, SIM_POLL, SIM_READ, SIM_CANCEL, SIM_BELL };
+/* sim_io.c */
+void sim_io_connected(struct sim_file *f);
+
+enum sim_op {
+    SIM_ACCEPT,
+    SIM_RECV,
+    SIM_SEND,
+    SIM_POLL,
+    SIM_READ,
+    SIM_CANCEL,
+    SIM_BELL,
+    SIM_POLL_IO,
+    SIM_CANCEL_UD,
+};
 
 struct sim_sqe {
     enum sim_op op;
     int fd;
     uint64_t serial; /* of the file that fd meant when this was prepared; 0: none */
     uint64_t ud;
+    uint64_t target_ud;       /* of SIM_CANCEL_UD */
     const struct msghdr *msg; /* read at submission, as the kernel does */
     struct iovec one;
     struct ring *target;
@@ -242,7 +259,7 @@ struct sim_event *sim_post(struct ring *r, struct sim_request *q, enum sim_op op
                            struct ring_cqe cqe);
 uint64_t sim_payload_sum(const struct iovec *iov, size_t iov_n, size_t bytes);
 void sim_pump(struct ring *r); /* every request gets on as far as it can */
-void sim_cancel(struct ring *r, struct sim_sqe *s, struct sim_file *f);
+void sim_cancel(struct ring *r, struct sim_sqe *s, const struct sim_file *f); /* NULL: by ud */
 void sim_bell(struct ring *r, struct sim_sqe *s);
 
 /* ring_sim.c */

@@ -192,6 +192,10 @@ size_t sim_file_take(struct sim_file *f, uint8_t *to, size_t n)
     p->len -= n;
     if (n > 0 && !f->far)
         f->net->news = true; /* the far end has room again */
+    if (n > 0 && f->peer != NULL && f->peer->no_space) {
+        f->peer->no_space = false;
+        f->peer->arrivals++;
+    }
     return n;
 }
 
@@ -252,6 +256,8 @@ int sim_file_send_error(struct sim_file *f)
 {
     int err = f->err;
 
+    if (f->connecting)
+        return -EAGAIN;
     if (f->dead) {
         f->err = 0;
         return err ? err : -EPIPE;
@@ -296,6 +302,8 @@ void sim_net_deliver(struct sim_net *net)
 
         if (f->kind != SIM_SOCKET || f->closed || f->dead)
             continue;
+        if (f->connecting && f->connect_ns <= net->now_ns)
+            sim_io_connected(f);
         if (!f->vanished)
             deliver_pipe(f);
         if (f->reset_ns <= net->now_ns)

@@ -9,8 +9,8 @@ enum {
     RECVS_PER_TURN = 8, /* completions of one receive before others have their turn */
 };
 
-const char *const sim_op_names[] = { "accept", "receive", "send",    "poll",
-                                     "read",   "cancel",  "doorbell" };
+const char *const sim_op_names[] = { "accept", "receive",  "send",           "poll",  "read",
+                                     "cancel", "doorbell", "poll both ways", "cancel" };
 
 void sim_request_free(struct sim_request *q)
 {
@@ -222,6 +222,22 @@ static bool go_poll(struct ring *r, struct sim_request *q)
     return !more;
 }
 
+static bool go_poll_io(struct ring *r, struct sim_request *q)
+{
+    const struct sim_file *f = q->file;
+    bool in = sim_file_ready(f) > 0 || f->in.fin_ready || f->dead;
+    bool out = f->dead || (!f->shut_wr && sim_file_room(f) > 0);
+    int mask = (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (f->dead ? POLLERR | POLLHUP : 0);
+    bool more;
+
+    if (f->connecting || mask == 0 || q->seen == f->arrivals)
+        return false;
+    q->seen = f->arrivals;
+    more = !lose_more(r);
+    sim_post(r, q, q->op, (struct ring_cqe){ .ud = q->ud, .res = mask, .more = more });
+    return !more;
+}
+
 static bool go_read(struct ring *r, struct sim_request *q)
 {
     size_t n = min_sz(q->total, sim_file_ready(q->file));
@@ -246,9 +262,12 @@ static bool go(struct ring *r, struct sim_request *q)
         return go_send(r, q);
     case SIM_POLL:
         return go_poll(r, q);
+    case SIM_POLL_IO:
+        return go_poll_io(r, q);
     case SIM_READ:
         return go_read(r, q);
     case SIM_CANCEL:
+    case SIM_CANCEL_UD:
     case SIM_BELL:
         break;
     }
@@ -279,7 +298,7 @@ void sim_pump(struct ring *r)
     }
 }
 
-void sim_cancel(struct ring *r, struct sim_sqe *s, struct sim_file *f)
+void sim_cancel(struct ring *r, struct sim_sqe *s, const struct sim_file *f)
 {
     const struct sim_opts *o = &r->net->o;
     struct sim_counts *counts = &r->net->counts;
@@ -291,12 +310,12 @@ void sim_cancel(struct ring *r, struct sim_sqe *s, struct sim_file *f)
     while (*at != NULL) {
         struct sim_request *q = *at;
 
-        if (q->file != f) {
+        if (f != NULL ? q->file != f : q->ud != s->target_ud || victims > 0) {
             at = &q->next;
             continue;
         }
         victims++;
-        if (q->op == SIM_RECV && sim_file_ready(f) > 0 && r->idle_n > 0 &&
+        if (q->op == SIM_RECV && sim_file_ready(q->file) > 0 && r->idle_n > 0 &&
             sim_chance(r->net, o->cancel_data_pct)) {
             recv_some(r, q, false);
             counts->cancel_data++;
@@ -309,7 +328,7 @@ void sim_cancel(struct ring *r, struct sim_sqe *s, struct sim_file *f)
         *at = q->next;
         sim_request_free(q);
     }
-    r->coming.v[mine_at].cqe.res = victims;
+    r->coming.v[mine_at].cqe.res = f != NULL ? victims : victims > 0 ? 0 : -ENOENT;
 }
 
 void sim_bell(struct ring *r, struct sim_sqe *s)

@@ -133,7 +133,7 @@ static uint64_t files_next_ns(struct sim_net *net)
         if (f->kind != SIM_SOCKET || f->closed || f->dead)
             continue;
         next = min_u64(next, min_u64(f->reset_ns, f->vanish_ns));
-        if (f->listener != NULL && f->connect_ns > net->now_ns)
+        if ((f->listener != NULL || f->connecting) && f->connect_ns > net->now_ns)
             next = min_u64(next, f->connect_ns);
         if (f->in.seg_count > 0 && !f->vanished)
             next = min_u64(next, f->in.segs[f->in.seg_first].due_ns);

@@ -28,6 +28,7 @@ struct sim_opts {
     unsigned cancel_data_pct; /* a cancelled receive ends with data, if there is any */
     unsigned late_cqe_pct;    /* a completion is late; the order within one request stays */
     unsigned cqe_delay_ms_max;
+    unsigned refuse_pct;        /* a far end that listens refuses */
     unsigned lend_pct;          /* an owner may work for one that sleeps */
     unsigned bell_delay_ms_max; /* a doorbell is late by up to this */
     unsigned net_delay_ms_max;  /* bytes, FIN, RST and connects on their way; order stays */
@@ -118,6 +119,11 @@ void sim_close(struct sim_net *net, int ep);  /* FIN; what still comes is answer
 void sim_reset(struct sim_net *net, int ep);  /* RST */
 void sim_vanish(struct sim_net *net, int ep); /* its host is gone: nothing moves any more */
 bool sim_accepted(const struct sim_net *net, int ep);
+
+/* A far end that listens for what the engine connects to; sim_close ends it. */
+int sim_far_listen(struct sim_net *net, const struct netaddr *at);
+/* The next that has connected, an endpoint as sim_connect gives; -EAGAIN: nobody has. */
+int sim_far_accept(struct sim_net *net, int ep, struct netaddr *from);
 
 /* Datagrams: sim_udp.c */
 
