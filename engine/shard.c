@@ -8,6 +8,8 @@
 #include "engine/control.h"
 #include "engine/mem.h"
 #include "engine/rng.h"
+#include "engine/turn_shard.h"
+#include "engine/turn_stream.h"
 
 static int shard_memory(struct shard *s)
 {
@@ -172,6 +174,18 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
         else
             conn_on_cancel(c);
         return;
+    case OP_TURN_POLL:
+        turn_on_poll(s->turn, cqe);
+        return;
+    case OP_TURN_ACCEPT:
+    case OP_TURN_RECV:
+    case OP_TURN_SEND:
+    case OP_TURN_CANCEL:
+        turn_stream_on_cqe(s->turn, cqe);
+        return;
+    case OP_TURN_RAW:
+        turn_raw_on_cqe(s->turn, cqe);
+        return;
     default: /* a bell: the mail is read every turn anyway */
         return;
     }
@@ -196,6 +210,12 @@ static void shard_on_timer(struct shard *s, struct timer *t)
         if (!l->armed)
             listener_arm(s, (unsigned)(l - s->listener));
         break;
+    case TIMER_TURN:
+        turn_on_timer(s->turn);
+        break;
+    case TIMER_TURN_STREAM:
+        turn_stream_on_timer(s->turn, t);
+        break;
     default:
         ASSERT(false); /* a timer of no kind */
     }
@@ -210,6 +230,8 @@ static void shard_drain(struct shard *s)
     if (s->draining)
         return;
     s->draining = true;
+    if (s->turn)
+        turn_drain(s->turn);
     for (unsigned i = 0; i < s->listeners_n; i++)
         listener_close(s, &s->listener[i]);
     while ((c = slab_walk(&s->conns, &cursor)))
@@ -224,6 +246,8 @@ static void shard_stop(struct shard *s)
 
     shard_drain(s);
     s->stopping = true;
+    if (s->turn)
+        turn_stop(s->turn);
     while ((c = slab_walk(&s->conns, &cursor)))
         if (conn_alive(c))
             conn_farewell(c, YAMUX_NORMAL, "shutdown");
@@ -260,6 +284,9 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
         break;
     case MAIL_ORDER:
         shard_on_order(s);
+        break;
+    case MAIL_TURN:
+        turn_on_mail(s->turn, n);
         break;
     default:
         ASSERT(false); /* mail of no kind */
@@ -451,7 +478,7 @@ static bool all_empty(const struct shard *s)
 
 static uint64_t shard_wait_ns(struct shard *s, bool wait)
 {
-    if (!wait || s->dirty.count || s->shaking.count || s->kept ||
+    if (!wait || (s->turn && turn_busy(s->turn)) || s->dirty.count || s->shaking.count || s->kept ||
         atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
@@ -471,7 +498,7 @@ static bool shard_ended(struct shard *s)
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
-    if (!s->stopping || s->conns.live || s->circuits.live)
+    if (!s->stopping || s->conns.live || s->circuits.live || (s->turn && !turn_ended(s->turn)))
         return false;
     s->empty = true;
     atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);
@@ -523,6 +550,8 @@ int shard_turn(struct shard *s, bool wait)
     while ((t = wheel_expire(&s->wheel, s->now_ms)))
         shard_on_timer(s, t);
     shard_take_mail(s); /* what timers and our own legs posted */
+    if (s->turn)
+        turn_pass(s->turn);
     shard_flush(s);
     fwd_stage_flush(s);
     if (shard_pool_high(s))
@@ -556,6 +585,8 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->sending.count == 0);
     ASSERT(STAT_GET(&s->stats, tx_queued) == 0);
     ASSERT(!s->run.sink);
+    if (s->turn)
+        turn_assert_empty(s->turn);
     for (int i = 0; i < CHUNK_SIZES; i++)
         ASSERT(s->half_chunks[i] == 0 && s->chunks.used[i] == 0);
 }

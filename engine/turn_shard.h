@@ -30,14 +30,19 @@ struct turn_sock {
     struct turn_client *client; /* whose relayed address; NULL: the door's, or reserved */
     struct turn_egress out;
     struct netaddr local;
+    bool wildcard; /* of the door: replies leave from where the request arrived */
     bool polled, closing, is_ready;
-    uint64_t icmp_ms; /* when its client was last told of an ICMP error */
+    uint8_t burst;           /* receives asked for at once */
+    uint16_t port;           /* taken from the host's ports; 0: none */
+    enum turn_family family; /* of that */
+    uint64_t icmp_ms;        /* when its client was last told of an ICMP error */
 };
 
 /* Where a 5-tuple's client is reached: one of the two. */
 struct turn_path {
     struct turn_sock *sock;
     struct turn_stream *stream;
+    bool fleeting; /* the bytes of the unit die with the call: what goes on is copied */
 };
 
 /* What the engine keeps of an allocation (turn_alloc.user). */
@@ -47,7 +52,7 @@ struct turn_client {
     struct turn_sock *sock[TURN_FAMILIES]; /* NULL: none, or a TCP allocation's */
     int listen_fd[TURN_FAMILIES];          /* of a TCP allocation; -1 */
     bool listen_armed[TURN_FAMILIES];
-    uint16_t port[TURN_FAMILIES]; /* taken from the host's; 0 */
+    uint16_t port[TURN_FAMILIES]; /* of those: taken from the host's; 0 */
     struct turn_tuple at;         /* what `path` was looked up for */
     struct turn_path path;
     struct turn_charge charge;
@@ -67,6 +72,11 @@ enum {
     TURN_ICMP_MS = 1000,    /* ICMP errors told per relay socket: one in so many ms */
     TURN_AWAY_MAX = 4096,   /* 5-tuples that arrive here and live on another shard */
     TURN_AWAY_NEW_MAX = 64, /* of those, not confirmed yet: the oldest goes first */
+    TURN_DUE_MAX = 1024,    /* expired things handled per pass */
+    TURN_BIND_TRIES = 8,    /* ports that somebody else has */
+    TURN_RELAY_RCVBUF = 262144,
+    TURN_ERRORS_MAX = 16, /* of a relay socket's error queue, per pass */
+    TURN_ROOM = TURN_MTU + TURN_REPLY_MAX,
 };
 
 struct turn_reserved {
@@ -93,6 +103,7 @@ struct turn_shard {
     unsigned slots_used;
     struct turn_trains trains;
     struct timer timer; /* the machine's next deadline */
+    uint64_t armed_ms;  /* for which `timer` is set */
     struct turn_reserved reserved[TURN_RESERVED_MAX];
     unsigned reserved_n;
     struct turn_away *away;       /* turn_mail.c */
@@ -132,31 +143,46 @@ void turn_on_unit(struct turn_shard *ts, const struct turn_tuple *tuple,
                   const struct turn_path *path, struct bytes unit);
 /* The stream of this 5-tuple is gone: its allocation goes, or waits if it is mobile. */
 void turn_on_gone(struct turn_shard *ts, const struct turn_tuple *tuple);
-/* Does what *out says: after each call of the machine. `in` and `path` are of the message, if any.
- */
+/* Does what *out says: after each call of the machine. `path` reaches `tuple`, whose message `in`
+ * was; all three are NULL (empty) when no message asked. */
 void turn_act(struct turn_shard *ts, struct turn_out *out, const struct turn_tuple *tuple,
               const struct turn_path *path, struct bytes in);
-void turn_act_due(struct turn_shard *ts); /* turn_expire until there is nothing left; arms timer */
-void turn_client_end(struct turn_shard *ts, struct turn_client *c); /* its sockets, ports, charge */
-/* Sends to an allocation's client, wherever it is: heads are copied, `data` is borrowed until the
- * end of the pass. */
-void turn_to_client(struct turn_shard *ts, struct turn_client *c, struct bytes head,
-                    struct bytes data);
-/* Is this client allowed n bytes more? Counts them, or the drop. */
+void turn_act_due(struct turn_shard *ts); /* what has expired */
+void turn_count_drop(struct turn_shard *ts, enum turn_drop drop, unsigned n);
+
+/* turn_client.c: gets what alloc's `wish` says and tells the machine. */
+void turn_client_bind(struct turn_shard *ts, struct turn_out *out);
+void turn_client_release(struct turn_shard *ts, struct turn_client *c, enum turn_family f);
+void turn_client_end(struct turn_shard *ts, struct turn_client *c, const char *why);
+void turn_reserved_expire(struct turn_shard *ts, uint64_t now_ms);
+uint64_t turn_reserved_next_ms(const struct turn_shard *ts);
+/* Where alloc->tuple leads now; neither: nowhere. */
+const struct turn_path *turn_client_path(struct turn_shard *ts, struct turn_client *c);
+/* Sends to an allocation's client, wherever it is. */
+void turn_to_client(struct turn_shard *ts, struct turn_client *c, const struct turn_piece *p,
+                    bool is_data);
+/* May this client carry so many bytes more (--turn-bps-…)? Counts them, or the drop. */
 bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n);
 
 /* turn_udp.c */
 struct turn_sock *turn_sock_new(struct turn_shard *ts, int fd, const struct netaddr *local);
 void turn_sock_close(struct turn_sock *k); /* the slot is free once its poll has ended */
 void turn_udp_read(struct turn_sock *k);
-void turn_door_datagram(struct turn_sock *k, const struct turn_tuple *tuple, struct bytes m);
+/* The door's socket that stands for the server's end of a 5-tuple, or NULL. */
+struct turn_sock *turn_door_find(struct turn_shard *ts, const struct netaddr *server);
+void turn_send_from(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
+                    const struct turn_piece *p);
 
 /* turn_mail.c: a message, and the stream it came on (fd >= 0; the bytes behind the message follow
- * it), for another shard. */
-bool turn_mail_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
-                    struct bytes in, int fd, struct bytes behind);
+ * it), for another shard. false: memory is short, or it is too long; the fd is still the caller's.
+ */
+MUST_USE bool turn_mail_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
+                             struct bytes in, int fd, struct bytes behind);
 void turn_on_mail(struct turn_shard *ts, struct mnode *n); /* MAIL_TURN */
 /* Does this 5-tuple's allocation live elsewhere? -1: no. */
 int turn_away_find(struct turn_shard *ts, const struct turn_tuple *tuple);
+void turn_away_put(struct turn_shard *ts, const struct turn_tuple *tuple, unsigned shard);
+MUST_USE int turn_away_init(struct turn_shard *ts);
+void turn_away_fini(struct turn_shard *ts);
 
 #endif

@@ -8,12 +8,14 @@
 #include "engine/ring.h"
 
 enum {
-    TRAINS_MAX = 256,          /* open at once; one more flushes all */
-    TRAIN_SEGMENTS_MAX = 64,   /* UDP_MAX_SEGMENTS before Linux 6.9 */
-    TRAIN_BYTES_MAX = 65000,   /* IPv4: 65507, IPv6: 65487 less extension headers */
-    TRAIN_PIECES_MAX = 4096,   /* datagrams of all open trains */
-    TRAIN_HEADS_BYTES = 65536, /* of what is copied: headers, replies, padding */
-    TRAIN_COPY_MAX = 256,      /* short payload is cheaper copied together than gathered */
+    TRAINS_MAX = 256,           /* open at once; one more flushes all */
+    TRAIN_SEGMENTS_MAX = 64,    /* UDP_MAX_SEGMENTS before Linux 6.9 */
+    TRAIN_BYTES_MAX = 65000,    /* IPv4: 65507, IPv6: 65487 less extension headers */
+    TRAIN_PIECES_MAX = 4096,    /* datagrams of all open trains */
+    TRAIN_HEADS_BYTES = 262144, /* of what is copied: headers, replies, what streams bring */
+    TRAIN_COPIED_MAX = 16384,   /* longer data is not copied: the caller flushes */
+    TRAIN_COPY_MAX = 256,       /* short ones are cheaper copied together than gathered */
+    TRAIN_FLAT_BYTES = TRAIN_SEGMENTS_MAX * TRAIN_COPY_MAX,
 };
 
 /* A socket's way out. */
@@ -24,24 +26,31 @@ struct turn_egress {
     uint16_t segment_max; /* longer segments go alone: the path was too narrow for them; 0: any */
 };
 
-struct train;
+/* One datagram. */
+struct turn_piece {
+    struct bytes head; /* copied; may be empty */
+    struct bytes data; /* borrowed until trains_flush, unless `copy` */
+    uint8_t pad;       /* zeroes behind it, 0..3 */
+    bool copy, df;
+};
+
+struct train; /* turn_train.c */
 struct train_piece;
 struct turn_trains {
     struct train *train;
     struct train_piece *piece;
-    uint8_t *heads;
+    uint8_t *heads, *flat;
     size_t heads_used;
     unsigned trains_n, pieces_n;
-    uint8_t index[512]; /* hash of (egress, destination) -> train + 1 */
+    uint16_t index[512]; /* hash of egress and destination: its newest train + 1 */
     struct stats *stats;
 };
 
 MUST_USE int trains_init(struct turn_trains *t, struct stats *stats);
 void trains_fini(struct turn_trains *t);
-/* One datagram: head (copied, may be empty) then data (borrowed until trains_flush). local: address
- * to send from, or NULL. */
+/* local: the address to send from, or NULL. */
 void trains_add(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
-                const uint8_t *local, struct bytes head, struct bytes data, bool df);
+                const uint8_t *local, const struct turn_piece *in);
 /* Sends everything. The egresses must be alive: call it before a socket is closed. */
 void trains_flush(struct turn_trains *t);
 
