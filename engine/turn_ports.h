@@ -20,8 +20,8 @@ void turn_ports_free(struct turn_ports *p);
  */
 enum turn_port_wish { TURN_PORT_ANY, TURN_PORT_EVEN, TURN_PORT_PAIR };
 uint16_t turn_ports_take(struct turn_ports *p, uint64_t now_ms, enum turn_port_wish wish);
-/* Exactly once for each port taken; a pair is given back one by one. rest: somebody had it bound;
- * otherwise (a bind that failed) it rests too, because somebody else has it. */
+/* Exactly once for each port taken; a pair is given back one by one. One that could not be bound
+ * rests as any other: somebody else has it. */
 void turn_ports_give(struct turn_ports *p, uint64_t now_ms, uint16_t port);
 uint32_t turn_ports_used(const struct turn_ports *p);
 uint32_t turn_ports_count(const struct turn_ports *p); /* in the range */
