@@ -12,6 +12,9 @@
 
 #include "engine/metrics.h"
 #include "engine/ops_int.h"
+#include "proto/crypto.h"
+
+enum { CREDENTIALS_TTL_S = 86400 };
 
 static struct jw line_of(struct opsconn *c)
 {
@@ -53,9 +56,19 @@ static void refuse(struct opsdoor *d, struct opsconn *c, const char *error)
 
 struct request {
     char cmd[32];
-    char arg[JSON_TEXT_MAX]; /* empty: none */
+    char arg[JSON_TEXT_MAX], arg2[JSON_TEXT_MAX]; /* empty: none */
     bool too_many;
 };
+
+static bool decode_arg(char **save, char out[JSON_TEXT_MAX])
+{
+    const char *word = strtok_r(NULL, " \t\r\n", save);
+
+    if (word && strlen(word) >= JSON_TEXT_MAX)
+        return false;
+    snprintf(out, JSON_TEXT_MAX, "%s", word ? word : "");
+    return true;
+}
 
 static bool decode_words(struct bytes in, struct request *q)
 {
@@ -69,31 +82,33 @@ static bool decode_words(struct bytes in, struct request *q)
     if (!word || strlen(word) >= sizeof(q->cmd))
         return false;
     snprintf(q->cmd, sizeof(q->cmd), "%s", word);
-    word = strtok_r(NULL, " \t\r\n", &save);
-    if (word && strlen(word) >= sizeof(q->arg))
+    if (!decode_arg(&save, q->arg) || !decode_arg(&save, q->arg2))
         return false;
-    snprintf(q->arg, sizeof(q->arg), "%s", word ? word : "");
-    q->too_many = word && strtok_r(NULL, " \t\r\n", &save);
+    q->too_many = q->arg2[0] && strtok_r(NULL, " \t\r\n", &save);
     return true;
 }
 
+/* secs, level, name: one argument, whatever it is called; ttl is the second. */
 static bool decode_json(struct bytes in, struct request *q)
 {
     struct json_flat o;
-    const char *cmd, *arg = NULL;
+    const char *cmd, *arg = NULL, *ttl;
+    unsigned known;
 
     if (!json_flat_decode(in, &o))
         return false;
     cmd = json_flat_get(&o, "cmd");
-    for (unsigned i = 0; i < o.n && !arg;
-         i++) /* secs, level: one argument, whatever it is called */
-        if (strcmp(o.field[i].key, "cmd") != 0)
+    ttl = json_flat_get(&o, "ttl");
+    for (unsigned i = 0; i < o.n && !arg; i++)
+        if (strcmp(o.field[i].key, "cmd") != 0 && strcmp(o.field[i].key, "ttl") != 0)
             arg = o.field[i].text;
     if (!cmd || strlen(cmd) >= sizeof(q->cmd))
         return false;
     snprintf(q->cmd, sizeof(q->cmd), "%s", cmd);
     snprintf(q->arg, sizeof(q->arg), "%s", arg ? arg : "");
-    q->too_many = o.n > 2;
+    snprintf(q->arg2, sizeof(q->arg2), "%s", ttl ? ttl : "");
+    known = 1u + (arg != NULL) + (ttl != NULL);
+    q->too_many = o.n > known;
     return true;
 }
 
@@ -111,20 +126,28 @@ static void do_status(struct opsdoor *d, struct opsconn *c, const struct request
     finish(d, c, &j);
 }
 
+static bool seconds_of(const char *text, uint32_t max, uint32_t *out)
+{
+    unsigned long v;
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    v = strtoul(text, &end, 10);
+    if (*end || v > max)
+        return false;
+    *out = (uint32_t)v;
+    return true;
+}
+
 static void do_drain(struct opsdoor *d, struct opsconn *c, const struct request *q)
 {
     uint32_t secs = d->cfg->drain_s;
     struct jw j;
-    char *end;
 
-    if (q->arg[0]) {
-        unsigned long v = strtoul(q->arg, &end, 10);
-
-        if (q->arg[0] < '0' || q->arg[0] > '9' || *end || v > 86400) {
-            refuse(d, c, "drain: accepted is a whole number of seconds from 0 to 86400");
-            return;
-        }
-        secs = (uint32_t)v;
+    if (q->arg[0] && !seconds_of(q->arg, 86400, &secs)) {
+        refuse(d, c, "drain: accepted is a whole number of seconds from 0 to 86400");
+        return;
     }
     d->ops->drain(d->ops->ctx, secs);
     j = line_of(c);
@@ -164,6 +187,42 @@ static void do_reload(struct opsdoor *d, struct opsconn *c, const struct request
     }
     j = line_of(c);
     jw_kbool(&j, "ok", true);
+    finish(d, c, &j);
+}
+
+/* Whoever may open this socket runs the daemon, whose secret this comes from. Nothing of it is
+ * logged, here or anywhere. "-" is no name, so that a time can follow. */
+static void do_credentials(struct opsdoor *d, struct opsconn *c, const struct request *q)
+{
+    uint32_t ttl_s = CREDENTIALS_TTL_S;
+    struct ops_cred cred;
+    char why[256] = "";
+    struct jw j;
+
+    if (q->arg2[0] && !seconds_of(q->arg2, OPS_CRED_TTL_MAX, &ttl_s)) {
+        refuse(d, c, "turn-credentials: the time is a whole number of seconds, a year at most");
+        return;
+    }
+    if (!d->ops->turn_credentials) {
+        refuse(d, c, "turn-credentials: there is no TURN here");
+        return;
+    }
+    if (d->ops->turn_credentials(d->ops->ctx, strcmp(q->arg, "-") == 0 ? "" : q->arg, ttl_s, &cred,
+                                 why, sizeof(why))) {
+        refuse(d, c, why);
+        return;
+    }
+    j = line_of(c);
+    jw_kbool(&j, "ok", true);
+    jw_kstr(&j, "username", cred.username);
+    jw_kstr(&j, "password", cred.password);
+    jw_ku64(&j, "ttl", cred.ttl_s);
+    jw_key(&j, "uris");
+    jw_open(&j, '[');
+    for (unsigned i = 0; i < cred.uris_n; i++)
+        jw_str(&j, cred.uris[i]);
+    jw_close(&j, ']');
+    crypto_wipe(&cred, sizeof(cred));
     finish(d, c, &j);
 }
 
@@ -213,6 +272,51 @@ static void put_circuit(struct jw *j, const struct snap_circuit *r)
     jw_ku64(j, "age_seconds", r->age_ms / 1000);
 }
 
+static void put_alloc(struct jw *j, const struct snap_alloc *r)
+{
+    static const char *const transports[] = { "udp", "tcp", "tls", "dtls" }; /* turn_transport */
+    char addr[NETADDR_TEXT_MAX];
+
+    netaddr_text(&r->client, addr);
+    jw_kstr(j, "user", r->user);
+    jw_kstr(j, "client", addr);
+    jw_kstr(j, "transport", r->transport < ARRAY_LEN(transports) ? transports[r->transport] : "?");
+    jw_key(j, "relayed");
+    jw_open(j, '[');
+    for (unsigned i = 0; i < r->relayed_n; i++) {
+        netaddr_text(&r->relayed[i], addr);
+        jw_str(j, addr);
+    }
+    jw_close(j, ']');
+    jw_kstr(j, "relays", r->tcp ? "tcp" : "udp");
+    jw_kbool(j, "away", r->away);
+    jw_ku64(j, "shard", r->shard);
+    jw_ku64(j, "age_seconds", r->age_ms / 1000);
+    jw_ku64(j, "expires_seconds", (r->left_ms + 999) / 1000);
+    jw_ku64(j, "permissions", r->permissions);
+    jw_ku64(j, "channels", r->channels);
+    jw_ku64(j, "connections", r->connections);
+    jw_ku64(j, "datagrams_from_client", r->datagrams[0]);
+    jw_ku64(j, "datagrams_to_client", r->datagrams[1]);
+    jw_ku64(j, "bytes_from_client", r->bytes[0]);
+    jw_ku64(j, "bytes_to_client", r->bytes[1]);
+}
+
+static void put_row(struct jw *j, const struct snap *s, unsigned i)
+{
+    switch (s->kind) {
+    case SNAP_CONNS:
+        put_conn(j, &s->conn[i]);
+        break;
+    case SNAP_CIRCUITS:
+        put_circuit(j, &s->circuit[i]);
+        break;
+    case SNAP_ALLOCATIONS:
+        put_alloc(j, &s->alloc[i]);
+        break;
+    }
+}
+
 /* Rows that do not fit any more: only without list_more, where pages come whether we can or not. */
 static bool put_rows(struct opsconn *c, const struct snap *s)
 {
@@ -222,10 +326,7 @@ static bool put_rows(struct opsconn *c, const struct snap *s)
         if (c->out_cap - c->out_n < 2 * OPS_ROW_MAX) /* room for this row and a last line */
             return false;
         j = line_of(c);
-        if (s->kind == SNAP_CONNS)
-            put_conn(&j, &s->conn[i]);
-        else
-            put_circuit(&j, &s->circuit[i]);
+        put_row(&j, s, i);
         if (!line_end(c, &j))
             return false;
         c->rows++;
@@ -295,14 +396,25 @@ static void do_circuits(struct opsdoor *d, struct opsconn *c, const struct reque
     do_list(d, c, SNAP_CIRCUITS);
 }
 
+static void do_allocations(struct opsdoor *d, struct opsconn *c, const struct request *q)
+{
+    (void)q;
+    do_list(d, c, SNAP_ALLOCATIONS);
+}
+
 static const struct command {
     const char *name;
-    bool takes_arg;
+    unsigned args;
     void (*run)(struct opsdoor *d, struct opsconn *c, const struct request *q);
 } commands[] = {
-    { "status", false, do_status },      { "conns", false, do_conns },
-    { "circuits", false, do_circuits },  { "drain", true, do_drain },
-    { "log-level", true, do_log_level }, { "reload", false, do_reload },
+    { "status", 0, do_status },
+    { "conns", 0, do_conns },
+    { "circuits", 0, do_circuits },
+    { "allocations", 0, do_allocations },
+    { "turn-credentials", 2, do_credentials },
+    { "drain", 1, do_drain },
+    { "log-level", 1, do_log_level },
+    { "reload", 0, do_reload },
 };
 
 static void run(struct opsdoor *d, struct opsconn *c, struct bytes line)
@@ -316,14 +428,15 @@ static void run(struct opsdoor *d, struct opsconn *c, struct bytes line)
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(q.cmd, commands[i].name) != 0)
             continue;
-        if (q.too_many || (q.arg[0] && !commands[i].takes_arg))
+        if (q.too_many || (q.arg[0] && commands[i].args < 1) || (q.arg2[0] && commands[i].args < 2))
             refuse(d, c, "too many arguments");
         else
             commands[i].run(d, c, &q);
         return;
     }
     refuse(d, c,
-           "unknown command: status, conns, circuits, drain [SECS], log-level [LEVEL], reload");
+           "unknown command: status, conns, circuits, allocations, turn-credentials [NAME [SECS]], "
+           "drain [SECS], log-level [LEVEL], reload");
 }
 
 void admin_on_input(struct opsdoor *d, struct opsconn *c, bool eof)

@@ -96,7 +96,11 @@ static uint32_t circuits_now(const struct control *c)
 void control_drain(struct control *c, uint32_t seconds)
 {
     struct event_rec e = {
-        .kind = EV_DRAIN_STARTED, .level = LOG_INFO, .a = seconds, .b = circuits_now(c)
+        .kind = EV_DRAIN_STARTED,
+        .level = LOG_INFO,
+        .a = seconds,
+        .b = circuits_now(c),
+        .c = control_allocations(c),
     };
 
     if (c->draining)
@@ -144,11 +148,18 @@ static void control_signals(struct control *c)
     }
 }
 
+/* Nobody is in the middle of anything; or the time is over. */
+static bool control_drained(const struct control *c)
+{
+    if (c->now_ms >= c->drain_end_ms)
+        return true;
+    return circuits_now(c) == 0 && control_allocations(c) == 0 &&
+           c->now_ms >= c->drain_from_ms + DRAIN_MIN_MS;
+}
+
 static void control_due(struct control *c)
 {
-    if (c->draining && !c->stopping &&
-        (c->now_ms >= c->drain_end_ms ||
-         (circuits_now(c) == 0 && c->now_ms >= c->drain_from_ms + DRAIN_MIN_MS)))
+    if (c->draining && !c->stopping && control_drained(c))
         control_stop(c);
     if (c->now_ms >= c->tick_at_ms) {
         c->tick_at_ms = c->now_ms + TICK_MS;

@@ -64,6 +64,7 @@ void control_expire(struct control *c);
 void control_ops_init(struct control *c);
 void control_on_snap(struct control *c, struct mnode *n);
 void control_status(void *ctx, struct ops_status *out);
+uint64_t control_allocations(const struct control *c); /* of TURN, on all shards */
 void control_to_shard(struct control *c, unsigned shard, bool was_empty);
 
 #endif

@@ -56,6 +56,18 @@ void control_status(void *ctx, struct ops_status *out)
         if (maddr_append_p2p(&m, &d->me.id))
             status_address(out, m);
     }
+    out->turn_addresses_n = d->turn_n;
+    for (unsigned i = 0; i < d->turn_n; i++)
+        netaddr_text(&d->turn_udp[i], out->turn_addresses[i]);
+}
+
+uint64_t control_allocations(const struct control *c)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < c->d->shards_n; i++)
+        n += STAT_GET(&c->d->shard[i]->stats, turn_allocations);
+    return n;
 }
 
 static void listing_post(struct control *c, struct listing *l)

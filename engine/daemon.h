@@ -38,6 +38,8 @@ struct daemon {
     unsigned announce_n;
     struct netaddr bound[LISTENERS_MAX]; /* the libp2p door; set before the threads start */
     unsigned bound_n;
+    struct netaddr turn_udp[LISTENERS_MAX], turn_tcp[LISTENERS_MAX]; /* likewise, of TURN */
+    unsigned turn_n;
 };
 
 static inline const struct acl *daemon_acl(const struct daemon *d)

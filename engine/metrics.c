@@ -106,6 +106,94 @@ static const struct sample samples[] = {
     MORE("direction=\"out\"", tx_bytes),
     { "sluice_records_total", "counter", "Encrypted records.", "direction=\"in\"", IN(rx_records) },
     MORE("direction=\"out\"", tx_records),
+
+    { "sluice_turn_allocations", "gauge", "TURN allocations held now.", NULL,
+      IN(turn_allocations) },
+    { "sluice_turn_permissions", "gauge", "Permissions of all allocations.", NULL,
+      IN(turn_permissions) },
+    { "sluice_turn_channels", "gauge", "Channels bound in all allocations.", NULL,
+      IN(turn_channels) },
+    { "sluice_turn_peer_connections", "gauge", "TCP connections with peers (RFC 6062).", NULL,
+      IN(turn_tcp_conns) },
+    { "sluice_turn_streams", "gauge", "TCP connections of clients.", NULL, IN(turn_streams) },
+    { "sluice_turn_streams_accepted_total", "counter", "TCP connections of clients accepted.", NULL,
+      IN(turn_streams_accepted) },
+    { "sluice_turn_streams_closed_total", "counter", "TCP connections of clients closed.", NULL,
+      IN(turn_streams_closed) },
+    { "sluice_turn_bindings_total", "counter", "STUN Binding requests answered.", NULL,
+      IN(turn_bindings) },
+    { "sluice_turn_allocations_opened_total", "counter", "Allocations granted.", NULL,
+      IN(turn_allocated) },
+    { "sluice_turn_allocations_closed_total", "counter", "Allocations ended, by cause.",
+      "cause=\"expired\"", IN(turn_alloc_expired) },
+    MORE("cause=\"released\"", turn_alloc_released),
+    MORE("cause=\"lost\"", turn_alloc_lost),
+    { "sluice_turn_allocations_failed_total", "counter",
+      "Allocations that could not be made for want of a port, a socket or a quota.", NULL,
+      IN(turn_alloc_failed) },
+    { "sluice_turn_datagrams_total", "counter",
+      "Datagrams of allocations, by who is at the other end.", "side=\"client\",direction=\"in\"",
+      IN(turn_client_rx) },
+    MORE("side=\"client\",direction=\"out\"", turn_client_tx),
+    MORE("side=\"peer\",direction=\"in\"", turn_peer_rx),
+    MORE("side=\"peer\",direction=\"out\"", turn_peer_tx),
+    { "sluice_turn_bytes_total", "counter",
+      "Payload bytes in datagrams of allocations, by who is at the other end.",
+      "side=\"client\",direction=\"in\"", IN(turn_client_rx_bytes) },
+    MORE("side=\"client\",direction=\"out\"", turn_client_tx_bytes),
+    MORE("side=\"peer\",direction=\"in\"", turn_peer_rx_bytes),
+    MORE("side=\"peer\",direction=\"out\"", turn_peer_tx_bytes),
+    { "sluice_turn_stream_bytes_total", "counter",
+      "Bytes of data connections (RFC 6062), by where they went.", "to=\"peer\"",
+      IN(turn_tcp_peer_bytes) },
+    MORE("to=\"client\"", turn_tcp_client_bytes),
+    { "sluice_turn_icmp_reports_total", "counter", "ICMP errors told to clients.", NULL,
+      IN(turn_icmp_told) },
+    { "sluice_turn_errors_total", "counter", "Error responses, by code.", "code=\"300\"",
+      IN(turn_error_300) },
+    MORE("code=\"400\"", turn_error_400),
+    MORE("code=\"401\"", turn_error_401),
+    MORE("code=\"403\"", turn_error_403),
+    MORE("code=\"420\"", turn_error_420),
+    MORE("code=\"437\"", turn_error_437),
+    MORE("code=\"438\"", turn_error_438),
+    MORE("code=\"440\"", turn_error_440),
+    MORE("code=\"441\"", turn_error_441),
+    MORE("code=\"442\"", turn_error_442),
+    MORE("code=\"443\"", turn_error_443),
+    MORE("code=\"446\"", turn_error_446),
+    MORE("code=\"447\"", turn_error_447),
+    MORE("code=\"486\"", turn_error_486),
+    MORE("code=\"508\"", turn_error_508),
+    MORE("code=\"other\"", turn_error_other),
+    { "sluice_turn_dropped_total", "counter", "What was neither answered nor carried, by cause.",
+      "cause=\"foreign\"", IN(turn_drop_foreign) },
+    MORE("cause=\"malformed\"", turn_drop_malformed),
+    MORE("cause=\"fingerprint\"", turn_drop_fingerprint),
+    MORE("cause=\"class\"", turn_drop_class),
+    MORE("cause=\"method\"", turn_drop_method),
+    MORE("cause=\"unknown_attribute\"", turn_drop_unknown),
+    MORE("cause=\"no_allocation\"", turn_drop_allocation),
+    MORE("cause=\"no_permission\"", turn_drop_permission),
+    MORE("cause=\"no_channel\"", turn_drop_channel),
+    MORE("cause=\"peer_refused\"", turn_drop_peer),
+    MORE("cause=\"pending\"", turn_drop_pending),
+    MORE("cause=\"client_away\"", turn_drop_lost),
+    MORE("cause=\"for_streams\"", turn_drop_stream),
+    MORE("cause=\"no_room\"", turn_drop_room),
+    MORE("cause=\"reply_rate\"", turn_drop_reply_rate),
+    MORE("cause=\"bandwidth\"", turn_drop_bandwidth),
+    MORE("cause=\"send_failed\"", turn_drop_send),
+    MORE("cause=\"slow_client\"", turn_drop_slow),
+    MORE("cause=\"mailbox\"", turn_drop_mail),
+    MORE("cause=\"truncated\"", turn_drop_truncated),
+    MORE("cause=\"refused\"", turn_drop_refused),
+    { "sluice_turn_trains_received_total", "counter", "Trains of datagrams taken by one receive.",
+      NULL, IN(turn_train_in) },
+    { "sluice_turn_offload_refusals_total", "counter",
+      "Trains that the kernel would not segment; they went singly.", NULL, IN(turn_gso_refused) },
+    { "sluice_turn_mailed_total", "counter", "Messages handed to the shard of their allocation.",
+      NULL, IN(turn_mailed) },
 };
 
 #define AS_COUNTER(name) { #name, offsetof(struct stats, name), true },
@@ -212,10 +300,40 @@ static void put_relaysvc(const struct ops_status *s, struct text *t)
             "Payload bytes relayed, both directions.", relayed(s));
 }
 
+/* Sends to clients and peers by how many datagrams each carried, as a histogram of our own buckets;
+ * the sum is of datagrams, so that sum by count is the mean length. */
+static const struct {
+    const char *le;
+    size_t off;
+} trains[] = { { "1", IN(turn_train_1) },
+               { "4", IN(turn_train_4) },
+               { "16", IN(turn_train_16) },
+               { "64", IN(turn_train_64) } };
+
+static void put_turn(const struct ops_status *s, struct text *t)
+{
+    uint64_t sends = 0;
+
+    put_head(t, "sluice_turn_train_length", "histogram", "Datagrams that one send carried.");
+    for (size_t i = 0; i < ARRAY_LEN(trains); i++) {
+        sends += value_at(&s->sum, trains[i].off);
+        put(t, "sluice_turn_train_length_bucket{le=\"%s\"} %" PRIu64 "\n", trains[i].le, sends);
+    }
+    put(t, "sluice_turn_train_length_bucket{le=\"+Inf\"} %" PRIu64 "\n", sends);
+    put(t, "sluice_turn_train_length_sum %" PRIu64 "\n", STAT_GET(&s->sum, turn_train_datagrams));
+    put(t, "sluice_turn_train_length_count %" PRIu64 "\n", sends);
+    put_one(t, "sluice_turn_allocations_limit", "gauge", "TURN allocations at most; 0: no limit.",
+            s->config->turn_max_allocations);
+}
+
 static bool shown_elsewhere(size_t off)
 {
-    if (off == IN(circuit_ms_total) || off == IN(circuits) || off == IN(reserve_opened))
+    if (off == IN(circuit_ms_total) || off == IN(circuits) || off == IN(reserve_opened) ||
+        off == IN(turn_train_datagrams))
         return true;
+    for (size_t i = 0; i < ARRAY_LEN(trains); i++)
+        if (trains[i].off == off)
+            return true;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++)
         if (samples[i].off == off)
             return true;
@@ -267,6 +385,7 @@ size_t metrics_text(const struct ops_status *s, char *out, size_t cap)
         else
             put(&t, "%s %" PRIu64 "\n", metric, v);
     }
+    put_turn(s, &t);
     put_rest(s, &t);
     return t.bad ? 0 : t.n;
 }
@@ -284,7 +403,33 @@ static void json_limits(const struct config *c, struct jw *j)
     jw_ku64(j, "circuit_bandwidth_bytes", c->circuit_limit.data_bytes);
     jw_kstr(j, "byte_count", c->byte_count == COUNT_SUM ? "sum" : "per-direction");
     jw_ku64(j, "reservation_secs", c->hop.reservation_ms / 1000);
+    jw_ku64(j, "max_turn_allocations", c->turn_max_allocations);
+    jw_ku64(j, "max_turn_allocations_per_user", c->turn_max_per_user);
     jw_ku64(j, "idle_timeout_secs", c->idle_timeout_ms / 1000);
+    jw_close(j, '}');
+}
+
+static void json_turn(const struct ops_status *s, struct jw *j)
+{
+    const struct stats *st = &s->sum;
+
+    jw_key(j, "turn");
+    jw_open(j, '{');
+    jw_kbool(j, "on", s->config->turn_on);
+    jw_ku64(j, "allocations", STAT_GET(st, turn_allocations));
+    jw_ku64(j, "permissions", STAT_GET(st, turn_permissions));
+    jw_ku64(j, "channels", STAT_GET(st, turn_channels));
+    jw_ku64(j, "peer_connections", STAT_GET(st, turn_tcp_conns));
+    jw_ku64(j, "streams", STAT_GET(st, turn_streams));
+    jw_ku64(j, "datagrams_from_clients", STAT_GET(st, turn_client_rx));
+    jw_ku64(j, "datagrams_to_clients", STAT_GET(st, turn_client_tx));
+    jw_ku64(j, "bytes_from_clients", STAT_GET(st, turn_client_rx_bytes));
+    jw_ku64(j, "bytes_to_clients", STAT_GET(st, turn_client_tx_bytes));
+    jw_key(j, "addresses");
+    jw_open(j, '[');
+    for (unsigned i = 0; i < s->turn_addresses_n; i++)
+        jw_str(j, s->turn_addresses[i]);
+    jw_close(j, ']');
     jw_close(j, '}');
 }
 
@@ -316,6 +461,7 @@ void metrics_json(const struct ops_status *s, struct jw *j)
     jw_ku64(j, "buffer_bytes", STAT_GET(&s->sum, chunk_bytes));
     jw_ku64(j, "buffer_bytes_max", s->chunk_bytes_max);
     json_limits(s->config, j);
+    json_turn(s, j);
     jw_key(j, "counters");
     jw_open(j, '{');
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)

@@ -5,6 +5,7 @@
 #define SLUICE_ENGINE_OPS_H
 
 #include "engine/config.h"
+#include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/ring.h"
 #include "engine/snapshot.h"
@@ -25,6 +26,18 @@ struct ops_status {
     const struct config *config;
     char addresses[8][160]; /* printable listen and announced multiaddrs with /p2p */
     unsigned addresses_n;
+    char turn_addresses[LISTENERS_MAX][NETADDR_TEXT_MAX]; /* as bound */
+    unsigned turn_addresses_n;
+};
+
+/* What a client of TURN needs for a limited time (turn.md §8.3), and where. */
+enum { OPS_CRED_NAME_MAX = 128, OPS_CRED_URIS = 24, OPS_CRED_TTL_MAX = 31536000 };
+struct ops_cred {
+    char username[OPS_CRED_NAME_MAX + 24]; /* EXPIRY:NAME, or EXPIRY */
+    char password[48];
+    uint32_t ttl_s;
+    char uris[OPS_CRED_URIS][320];
+    unsigned uris_n;
 };
 
 struct ops {
@@ -42,7 +55,10 @@ struct ops {
     void (*list_cancel)(void *ctx, uint32_t owner_id);
     void (*drain)(void *ctx, uint32_t seconds);
     int (*reload)(void *ctx, char *why, size_t cap); /* 0, or -errno and a line */
-    struct log *log;                                 /* for log-level */
+    /* name: "" for none. 0, or -errno and a line. The caller wipes *out. */
+    int (*turn_credentials)(void *ctx, const char *name, uint32_t ttl_s, struct ops_cred *out,
+                            char *why, size_t cap);
+    struct log *log; /* for log-level */
 };
 
 /* The HTTP and admin doors as one object on control's ring. user_data operations of its completions

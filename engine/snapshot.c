@@ -2,6 +2,7 @@
 
 #include "engine/control.h"
 #include "engine/shard.h"
+#include "engine/turn_list.h"
 
 static void snap_conn(const struct conn *c, struct snap_conn *r)
 {
@@ -35,12 +36,11 @@ static void snap_circuit(const struct circuit *c, struct snap_circuit *r)
     };
 }
 
-void shard_snapshot(struct shard *s, struct snap *snap)
+static bool snap_rows(struct shard *s, struct snap *snap)
 {
     struct slab *slab = snap->kind == SNAP_CONNS ? &s->conns : &s->circuits;
     void *object = NULL;
 
-    snap->rows = 0;
     while (snap->rows < SNAP_ROWS && (object = slab_walk(slab, &snap->cursor))) {
         if (snap->kind == SNAP_CONNS)
             snap_conn(object, &snap->conn[snap->rows]);
@@ -48,7 +48,16 @@ void shard_snapshot(struct shard *s, struct snap *snap)
             snap_circuit(object, &snap->circuit[snap->rows]);
         snap->rows++;
     }
-    snap->end = !object;
+    return !object;
+}
+
+void shard_snapshot(struct shard *s, struct snap *snap)
+{
+    snap->rows = 0;
+    if (snap->kind == SNAP_ALLOCATIONS)
+        snap->end = !s->turn || turn_list(s->turn, snap);
+    else
+        snap->end = snap_rows(s, snap);
     snap->node.kind = CONTROL_MAIL_SNAP;
     if (mbox_push(&s->d->control->mbox, &snap->node))
         shard_bell_control(s);

@@ -9,7 +9,7 @@
 #include "proto/peer.h"
 
 enum { SNAP_ROWS = 256 };
-enum snap_kind { SNAP_CONNS, SNAP_CIRCUITS };
+enum snap_kind { SNAP_CONNS, SNAP_CIRCUITS, SNAP_ALLOCATIONS };
 
 struct snap_conn {
     uint32_t slot, gen;
@@ -32,6 +32,20 @@ struct snap_circuit {
     uint64_t age_ms;
 };
 
+/* A TURN allocation. */
+struct snap_alloc {
+    uint8_t shard;
+    uint8_t transport; /* enum turn_transport, of the client */
+    bool tcp;          /* relays streams (RFC 6062) */
+    bool away;         /* mobile, and its client's stream is gone (RFC 8016) */
+    char user[48];     /* printable */
+    struct netaddr client, relayed[2];
+    uint8_t relayed_n;
+    uint64_t age_ms, left_ms;
+    uint32_t permissions, channels, connections;
+    uint64_t datagrams[2], bytes[2]; /* from the client, to it */
+};
+
 struct snap {
     struct mnode node;
     enum snap_kind kind;
@@ -42,6 +56,7 @@ struct snap {
     union {
         struct snap_conn conn[SNAP_ROWS];
         struct snap_circuit circuit[SNAP_ROWS];
+        struct snap_alloc alloc[SNAP_ROWS];
     };
 };
 

@@ -49,8 +49,9 @@
     X(turn_drop_send) X(turn_drop_slow) X(turn_drop_mail) X(turn_drop_truncated)                   \
     X(turn_drop_refused)                                                                           \
     /* Sends, by how many datagrams each carried; and trains that came. */                         \
-    X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_in)             \
-    X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted) X(turn_streams_closed)
+    X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_datagrams)      \
+    X(turn_train_in) X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted)                   \
+    X(turn_streams_closed)
 #define STATS_GAUGES(X)                                                                            \
     X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)\
     X(turn_allocations) X(turn_permissions) X(turn_channels) X(turn_tcp_conns) X(turn_streams)

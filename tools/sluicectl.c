@@ -16,268 +16,33 @@
 #include <unistd.h>
 
 #include "engine/datadir.h"
+#include "tools/ctl_json.h"
+#include "tools/ctl_show.h"
 
 enum {
     PATH_BYTES = 1024,
-    LINE_BYTES = 65536, /* the longest line a daemon writes is a fraction of this */
-    VALUE_BYTES = 512,
+    LINE_BYTES = 65536,   /* the longest line a daemon writes is a fraction of this */
+    NAME_MAX_BYTES = 127, /* engine/ops.h */
     ANSWER_S = 10,
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
 };
 
-static const char *const commands[] = { "status", "conns",     "circuits",
-                                        "drain",  "log-level", "reload" };
+static const struct {
+    const char *name;
+    bool takes_arg;
+} commands[] = {
+    { "status", false },          { "conns", false },  { "circuits", false },
+    { "allocations", false },     { "drain", true },   { "log-level", true },
+    { "turn-credentials", true }, { "reload", false },
+};
 
 struct wanted {
     bool json;
     const char *data, *socket, *preset;
-    const char *command, *arg;
+    const char *command, *arg, *ttl;
+    bool takes_arg;
 };
-
-/* ---- one line of JSON ---------------------------------------------------------------------- */
-
-static const char *skip_string(const char *p)
-{
-    for (p++; *p && *p != '"'; p++)
-        if (*p == '\\' && p[1])
-            p++;
-    return *p ? p + 1 : p;
-}
-
-/* Behind the value at p, nested ones included. */
-static const char *skip_value(const char *p)
-{
-    unsigned depth = 0;
-
-    for (; *p; p++) {
-        if (*p == '"') {
-            p = skip_string(p) - 1;
-            if (!depth)
-                return p + 1;
-        } else if (*p == '{' || *p == '[') {
-            depth++;
-        } else if (*p == '}' || *p == ']') {
-            if (!depth)
-                return p;
-            if (!--depth)
-                return p + 1;
-        } else if (*p == ',' && !depth) {
-            return p;
-        }
-    }
-    return p;
-}
-
-static unsigned hex4(const char *p)
-{
-    unsigned v = 0;
-
-    for (int i = 0; i < 4; i++) {
-        char c = p[i];
-
-        if (c >= '0' && c <= '9')
-            v = v << 4 | (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            v = v << 4 | (unsigned)(c - 'a' + 10);
-        else
-            return 0;
-    }
-    return v;
-}
-
-/* A string without its quotes and escapes, anything else as it stands. What the terminal could take
- * for an order becomes '?'. */
-static void copy_value(const char *p, const char *end, char *out, size_t cap)
-{
-    size_t n = 0;
-    bool string = *p == '"';
-
-    if (string) {
-        p++;
-        end--;
-    }
-    for (; p < end && n + 1 < cap; p++) {
-        unsigned char c = (unsigned char)*p;
-
-        if (string && c == '\\' && p + 1 < end) {
-            c = (unsigned char)*++p;
-            if (c == 'u' && end - p > 4) {
-                unsigned v = hex4(p + 1);
-
-                c = v < 0x80 ? (unsigned char)v : '?';
-                p += 4;
-            }
-        }
-        out[n++] = c < ' ' || c == 0x7f ? '?' : (char)c;
-    }
-    out[n] = '\0';
-}
-
-/* The value of a key of the object in `json`; "" when absent. `out` holds VALUE_BYTES. */
-static const char *get(const char *json, const char *key, char *out)
-{
-    const char *p = strchr(json, '{');
-
-    out[0] = '\0';
-    while (p && (*p == '{' || *p == ',')) {
-        const char *name = strchr(p, '"'), *end, *value;
-
-        if (!name)
-            break;
-        end = skip_string(name);
-        value = *end == ':' ? end + 1 : end;
-        p = skip_value(value);
-        if ((size_t)(end - name - 2) == strlen(key) && strncmp(name + 1, key, strlen(key)) == 0) {
-            copy_value(value, p, out, VALUE_BYTES);
-            break;
-        }
-    }
-    return out;
-}
-
-static uint64_t number(const char *json, const char *key)
-{
-    char text[VALUE_BYTES];
-
-    return strtoull(get(json, key, text), NULL, 10);
-}
-
-static bool is_true(const char *json, const char *key)
-{
-    char text[VALUE_BYTES];
-
-    return strcmp(get(json, key, text), "true") == 0;
-}
-
-/* ---- for people ---------------------------------------------------------------------------- */
-
-static const char *bytes_text(uint64_t v, char *out, size_t cap)
-{
-    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-    double d = (double)v;
-    size_t u = 0;
-
-    while (d >= 1024 && u + 1 < sizeof(units) / sizeof(units[0])) {
-        d /= 1024;
-        u++;
-    }
-    snprintf(out, cap, u ? "%.1f %s" : "%.0f %s", d, units[u]);
-    return out;
-}
-
-static const char *age_text(uint64_t s, char *out, size_t cap)
-{
-    if (s >= 86400)
-        snprintf(out, cap, "%" PRIu64 "d%02uh", s / 86400, (unsigned)(s / 3600 % 24));
-    else if (s >= 3600)
-        snprintf(out, cap, "%uh%02um", (unsigned)(s / 3600), (unsigned)(s / 60 % 60));
-    else if (s >= 60)
-        snprintf(out, cap, "%um%02us", (unsigned)(s / 60), (unsigned)(s % 60));
-    else
-        snprintf(out, cap, "%us", (unsigned)s);
-    return out;
-}
-
-static void row_of(const char *name, uint64_t used, uint64_t max)
-{
-    if (max)
-        printf("%-14s %" PRIu64 " of %" PRIu64 "\n", name, used, max);
-    else
-        printf("%-14s %" PRIu64 "\n", name, used);
-}
-
-static void show_status(const char *j)
-{
-    char a[VALUE_BYTES], b[VALUE_BYTES], size[32], limit[32];
-    const char *limits = strstr(j, "\"limits\":");
-
-    limits = limits ? limits : "{}";
-    printf("%-14s %s\n", "peer id", get(j, "peer_id", a));
-    printf("%-14s %s (preset %s)\n", "version", get(j, "version", a), get(j, "preset", b));
-    printf("%-14s %s\n", "up", age_text(number(j, "uptime_seconds"), size, sizeof(size)));
-    if (is_true(j, "draining"))
-        printf("%-14s draining, %" PRIu64 " s left\n", "state", number(j, "drain_left_seconds"));
-    else
-        printf("%-14s %s\n", "state", is_true(j, "ready") ? "ready" : "not ready");
-    get(j, "addresses", a); /* a list as it stands: ["...","..."] */
-    for (char *save = NULL, *one = strtok_r(a, "[]\",", &save); one;
-         one = strtok_r(NULL, "[]\",", &save))
-        printf("%-14s %s\n", "announced", one);
-    printf("%-14s %" PRIu64 "\n", "shards", number(j, "shards"));
-    printf("%-14s %" PRIu64 " connected, %" PRIu64 " with a reservation, %" PRIu64 " in circuits\n",
-           "peers", number(j, "peers"), number(j, "peers_with_reservations"),
-           number(j, "peers_with_circuits"));
-    row_of("connections", number(j, "connections"), number(limits, "max_conns"));
-    row_of("reservations", number(j, "reservations"), number(limits, "max_reservations"));
-    row_of("circuits", number(j, "circuits"), number(limits, "max_circuits"));
-    printf("%-14s %s\n", "relayed", bytes_text(number(j, "bandwidth_bytes"), size, sizeof(size)));
-    printf("%-14s %s of %s\n", "buffers", bytes_text(number(j, "buffer_bytes"), size, sizeof(size)),
-           bytes_text(number(j, "buffer_bytes_max"), limit, sizeof(limit)));
-    printf("%-14s %s, %" PRIu64 " lines lost\n", "log", get(j, "log_level", a),
-           number(j, "log_lines_lost"));
-}
-
-#define CONN_ROW "%-52s %-28s %5s %-8s %-8s %7s %7s %10s %10s %10s\n"
-#define CIRCUIT_ROW "%8s %-7s %-52s %-52s %6s %7s %10s %10s\n"
-
-static void show_head(const char *command)
-{
-    if (strcmp(command, "conns") == 0)
-        printf(CONN_ROW, "PEER", "REMOTE", "SHARD", "STATE", "RESERVED", "STREAMS", "AGE", "IN",
-               "OUT", "QUEUED");
-    else
-        printf(CIRCUIT_ROW, "ID", "STATE", "SOURCE", "TARGET", "SHARDS", "AGE", "FORTH", "BACK");
-}
-
-static void show_conn(const char *j)
-{
-    char peer[VALUE_BYTES], remote[VALUE_BYTES], shard[VALUE_BYTES], state[VALUE_BYTES],
-        streams[VALUE_BYTES];
-    char age[32], in[32], out[32], queued[32];
-
-    get(j, "peer", peer);
-    printf(CONN_ROW, peer[0] ? peer : "-", get(j, "remote", remote), get(j, "shard", shard),
-           get(j, "state", state), is_true(j, "reserved") ? "yes" : "-", get(j, "streams", streams),
-           age_text(number(j, "age_seconds"), age, sizeof(age)),
-           bytes_text(number(j, "rx_bytes"), in, sizeof(in)),
-           bytes_text(number(j, "tx_bytes"), out, sizeof(out)),
-           bytes_text(number(j, "queued_bytes"), queued, sizeof(queued)));
-}
-
-static void show_circuit(const char *j)
-{
-    char id[VALUE_BYTES], state[VALUE_BYTES], src[VALUE_BYTES], dst[VALUE_BYTES], shards[32];
-    char age[32], forth[32], back[32];
-
-    snprintf(shards, sizeof(shards), "%" PRIu64 "-%" PRIu64, number(j, "src_shard"),
-             number(j, "dst_shard"));
-    printf(CIRCUIT_ROW, get(j, "id", id), get(j, "state", state), get(j, "src", src),
-           get(j, "dst", dst), shards, age_text(number(j, "age_seconds"), age, sizeof(age)),
-           bytes_text(number(j, "bytes_src_to_dst"), forth, sizeof(forth)),
-           bytes_text(number(j, "bytes_dst_to_src"), back, sizeof(back)));
-}
-
-/* The line that says ok or not, for people. */
-static void show_end(const struct wanted *w, const char *j)
-{
-    char text[VALUE_BYTES];
-
-    if (strcmp(w->command, "status") == 0)
-        show_status(j);
-    else if (strcmp(w->command, "conns") == 0)
-        printf("%" PRIu64 " connections\n", number(j, "rows"));
-    else if (strcmp(w->command, "circuits") == 0)
-        printf("%" PRIu64 " circuits\n", number(j, "rows"));
-    else if (strcmp(w->command, "drain") == 0)
-        printf("draining: no new reservations; circuits may run on for %" PRIu64
-               " s, then the daemon ends\n",
-               number(j, "drain_seconds"));
-    else if (strcmp(w->command, "log-level") == 0)
-        printf("log level: %s\n", get(j, "log_level", text));
-    else
-        printf("reloaded\n");
-}
 
 /* ---- the exchange -------------------------------------------------------------------------- */
 
@@ -317,10 +82,10 @@ static int dial(const char *path)
 /* One line of the answer. true: it was the last one, *status is set. */
 static bool on_line(const struct wanted *w, const char *j, bool *head_shown, int *status)
 {
-    char ok[VALUE_BYTES], error[VALUE_BYTES];
-    bool end, list = strcmp(w->command, "conns") == 0 || strcmp(w->command, "circuits") == 0;
+    char ok[CTL_VALUE], error[CTL_VALUE];
+    bool end;
 
-    get(j, "ok", ok);
+    ctl_get(j, "ok", ok);
     end = ok[0] != '\0';
     if (end)
         *status = strcmp(ok, "true") == 0 ? 0 : EXIT_FAILED;
@@ -328,19 +93,39 @@ static bool on_line(const struct wanted *w, const char *j, bool *head_shown, int
         puts(j);
         return end;
     }
-    if (list && !*head_shown && !(end && *status)) {
-        show_head(w->command);
+    if (ctl_is_list(w->command) && !*head_shown && !(end && *status)) {
+        ctl_show_head(w->command);
         *head_shown = true;
     }
     if (end && *status)
-        fprintf(stderr, "sluicectl: %s\n", get(j, "error", error));
+        fprintf(stderr, "sluicectl: %s\n", ctl_get(j, "error", error));
     else if (end)
-        show_end(w, j);
-    else if (strcmp(w->command, "conns") == 0)
-        show_conn(j);
+        ctl_show_end(w->command, j);
     else
-        show_circuit(j);
+        ctl_show_row(w->command, j);
     return end;
+}
+
+/* What was typed, as the line that asks for it. Names are checked by the daemon; here they must
+ * only stay one string of one line. */
+static void request_text(const struct wanted *w, char *line, size_t cap)
+{
+    const char *name = w->arg ? w->arg : "", *ttl = w->ttl ? w->ttl : "";
+    char quoted[2 * NAME_MAX_BYTES + 1];
+    size_t n = 0;
+
+    if (strcmp(w->command, "turn-credentials") != 0) {
+        snprintf(line, cap, "%s%s%s\n", w->command, name[0] ? " " : "", name);
+        return;
+    }
+    for (const char *p = name; *p && n + 2 < sizeof(quoted); p++) {
+        if (*p == '"' || *p == '\\')
+            quoted[n++] = '\\';
+        quoted[n++] = *p;
+    }
+    quoted[n] = '\0';
+    snprintf(line, cap, "{\"cmd\":\"turn-credentials\",\"name\":\"%s\"%s%s}\n", quoted,
+             ttl[0] ? ",\"ttl\":" : "", ttl);
 }
 
 static int converse(const struct wanted *w, int fd)
@@ -351,7 +136,7 @@ static int converse(const struct wanted *w, int fd)
     bool head = false, end = false;
     ssize_t got;
 
-    snprintf(line, sizeof(line), "%s%s%s\n", w->command, w->arg ? " " : "", w->arg ? w->arg : "");
+    request_text(w, line, sizeof(line));
     if (send(fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line)) {
         fprintf(stderr, "sluicectl: the daemon hung up\n");
         return EXIT_FAILED;
@@ -385,6 +170,7 @@ static const struct argp_option options[] = {
     { "data", 'd', "DIR", 0, "the daemon's data directory", 0 },
     { "socket", 's', "PATH", 0, "its admin socket (the daemon's --control)", 0 },
     { "preset", 'p', "NAME", 0, "its preset, which moves the data directory of dusk", 0 },
+    { "ttl", 't', "SECS", 0, "how long credentials are good for (86400)", 0 },
     { "help", 'h', NULL, 0, "this text", -1 },
     { "version", 'V', NULL, 0, "the version", -1 },
     { 0 },
@@ -396,7 +182,9 @@ static const char doc[] =
     "  status              what it is, how it is, how full it is\n"
     "  conns               every connection\n"
     "  circuits            every circuit\n"
-    "  drain [SECS]        refuse new reservations, let circuits run on, then end\n"
+    "  allocations         every TURN allocation: whose, from where, what it carried\n"
+    "  turn-credentials [NAME]  username, password and uris for a TURN client, as JSON\n"
+    "  drain [SECS]        refuse what is new, let what runs run on, then end\n"
     "  log-level [LEVEL]   show or set: error, warn, info, debug, trace\n"
     "  reload              read the configuration again\n"
     "\n"
@@ -405,12 +193,35 @@ static const char doc[] =
     "$SLUICE_DATA, $STATE_DIRECTORY, $XDG_DATA_HOME/sluice, ~/.local/share/sluice, ./var.\n"
     "Exit status: 0 done, 1 not reached or refused, 2 not understood.";
 
-static bool known(const char *command)
+static bool known(struct wanted *w, const char *command)
 {
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i], command) == 0)
-            return true;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, command) != 0)
+            continue;
+        w->command = command;
+        w->takes_arg = commands[i].takes_arg;
+        return true;
+    }
     return false;
+}
+
+static bool all_digits(const char *text)
+{
+    return text[0] && strlen(text) <= 9 && text[strspn(text, "0123456789")] == '\0';
+}
+
+/* What argp cannot see: a bound, and options that belong to one command. */
+static const char *complaint(const struct wanted *w)
+{
+    bool credentials = strcmp(w->command, "turn-credentials") == 0;
+
+    if (w->ttl && !credentials)
+        return "--ttl is for turn-credentials";
+    if (w->ttl && !all_digits(w->ttl))
+        return "--ttl is a whole number of seconds";
+    if (credentials && w->arg && strlen(w->arg) > NAME_MAX_BYTES)
+        return "a name has at most 127 bytes";
+    return NULL;
 }
 
 static error_t on_option(int key, char *arg, struct argp_state *state)
@@ -430,6 +241,9 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case 'p':
         w->preset = arg;
         return 0;
+    case 't':
+        w->ttl = arg;
+        return 0;
     case 'h':
         argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
         return 0;
@@ -437,18 +251,19 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
         printf("sluicectl %s\n", SLUICE_VERSION);
         exit(0);
     case ARGP_KEY_ARG:
-        if (!w->command && !known(arg))
+        if (!w->command && !known(w, arg))
             argp_error(state, "unknown command: %s", arg);
-        else if (!w->command)
-            w->command = arg;
-        else if (!w->arg &&
-                 (strcmp(w->command, "drain") == 0 || strcmp(w->command, "log-level") == 0))
+        else if (w->command != arg && w->takes_arg && !w->arg)
             w->arg = arg;
-        else
+        else if (w->command != arg)
             argp_error(state, "unexpected argument: %s", arg);
         return 0;
     case ARGP_KEY_NO_ARGS:
         argp_error(state, "a command is missing");
+        return 0;
+    case ARGP_KEY_END:
+        if (w->command && complaint(w))
+            argp_error(state, "%s", complaint(w));
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -107,7 +107,10 @@ static const char STATUS[] =
     "bytes\":1572864,"
     "\"buffer_bytes\":0,\"buffer_bytes_max\":1073741824,\"limits\":{\"max_conns\":100,\"max_"
     "reservations\":1024,"
-    "\"max_circuits\":512},\"counters\":{\"peers\":99},\"log_level\":\"info\",\"log_lines_lost\":7}"
+    "\"max_circuits\":512,\"max_turn_allocations\":1000},\"turn\":{\"on\":true,\"allocations\":21,"
+    "\"permissions\":22,\"channels\":23,\"bytes_from_clients\":1024,\"bytes_to_clients\":5,"
+    "\"addresses\":[\"0.0.0.0:3478\",\"[::]:3478\"]},\"counters\":{\"peers\":99},\"log_level\":"
+    "\"info\",\"log_lines_lost\":7}"
     "\n";
 
 Test(sluicectl, shows_status_as_a_table)
@@ -123,6 +126,10 @@ Test(sluicectl, shows_status_as_a_table)
         "connections    4 of 100\n",
         "reservations   5 of 1024\n",
         "circuits       6 of 512\n",
+        "turn           0.0.0.0:3478\n",
+        "turn           [::]:3478\n",
+        "allocations    21 of 1000\n",
+        "               22 permissions, 23 channels; 1.0 KiB from clients, 5 B to them\n",
         "relayed        1.5 MiB\n",
         "buffers        0 B of 1.0 GiB\n",
         "log            info, 7 lines lost\n",
@@ -169,6 +176,23 @@ Test(sluicectl, lists_are_tables)
         0);
     cr_expect(strstr(shown, "12D3A") && strstr(shown, " 0-1 ") && strstr(shown, "1 circuits"), "%s",
               shown);
+    cr_expect_eq(
+        ask("allocations",
+            "{\"user\":\"1700000000:al\\u001bce\",\"client\":\"192.0.2.7:5\",\"transport\":\"tcp\","
+            "\"relayed\":[\"198.51.100.1:50000\",\"[2001:db8::1]:50001\"],\"relays\":\"udp\","
+            "\"away\":true,\"shard\":1,\"age_seconds\":61,\"expires_seconds\":600,"
+            "\"permissions\":3,\"channels\":4,\"connections\":0,\"datagrams_from_client\":77,"
+            "\"datagrams_to_client\":78,\"bytes_from_client\":2048,\"bytes_to_client\":5}\n"
+            "{\"user\":\"\",\"client\":\"192.0.2.8:5\",\"transport\":\"udp\",\"relayed\":[],"
+            "\"relays\":\"tcp\"}\n{\"ok\":true,\"rows\":2}\n"),
+        0);
+    cr_expect(strncmp(shown, "USER ", 5) == 0, "%s", shown);
+    cr_expect(strstr(shown, "1700000000:al?ce ") &&
+                  strstr(shown, " 198.51.100.1:50000,[2001:db8::1]:50001 ") &&
+                  strstr(shown, " tcp - ") && strstr(shown, " udp>tcp ") &&
+                  strstr(shown, " 1m01s ") && strstr(shown, " 10m00s ") && strstr(shown, " 78 ") &&
+                  strstr(shown, "2.0 KiB") && strstr(shown, "\n2 allocations\n"),
+              "%s", shown);
     cr_expect_eq(ask("conns", "{\"ok\":true,\"rows\":0}\n"), 0);
     cr_expect(strstr(shown, "PEER") && strstr(shown, "0 connections"), "an empty list has a head");
 }
@@ -183,6 +207,22 @@ Test(sluicectl, orders_carry_their_argument)
     cr_expect_str_eq(shown, "log level: debug\n");
     cr_expect_eq(ask("reload", "{\"ok\":true}\n"), 0);
     cr_expect_str_eq(asked, "reload\n");
+}
+
+Test(sluicectl, credentials_are_json_for_everybody)
+{
+    static const char answer[] = "{\"ok\":true,\"username\":\"1:a\",\"password\":\"p=\",\"ttl\":60,"
+                                 "\"uris\":[\"turn:h:1?transport=udp\"]}\n";
+
+    cr_expect_eq(ask("turn-credentials", answer), 0);
+    cr_expect_str_eq(asked, "{\"cmd\":\"turn-credentials\",\"name\":\"\"}\n");
+    cr_expect_str_eq(shown, "{\"username\":\"1:a\",\"password\":\"p=\",\"ttl\":60,"
+                            "\"uris\":[\"turn:h:1?transport=udp\"]}\n");
+    cr_expect_eq(ask("--json turn-credentials 'a \"\\b' --ttl 60", answer), 0);
+    cr_expect_str_eq(asked, "{\"cmd\":\"turn-credentials\",\"name\":\"a \\\"\\\\b\",\"ttl\":60}\n");
+    cr_expect_str_eq(shown, answer);
+    cr_expect_eq(ask("turn-credentials", "{\"ok\":false,\"error\":\"there is no secret\"}\n"), 1);
+    cr_expect_str_eq(shown, "sluicectl: there is no secret\n");
 }
 
 Test(sluicectl, a_refusal_and_a_cut_answer_fail)
@@ -230,6 +270,11 @@ Test(sluicectl, usage_mistakes_are_2)
     cr_expect_eq(run("", "status now"), 2);
     cr_expect_eq(run("", "drain 1 2"), 2);
     cr_expect_eq(run("", "--no-such status"), 2);
+    cr_expect_eq(run("", "allocations all"), 2);
+    cr_expect_eq(run("", "turn-credentials a b"), 2);
+    cr_expect_eq(run("", "turn-credentials --ttl 1h"), 2);
+    cr_expect_eq(run("", "status --ttl 1"), 2);
+    cr_expect(strstr(shown, "--ttl is for turn-credentials"), "%s", shown);
     cr_expect_eq(run("", "--help"), 0);
     cr_expect(strstr(shown, "circuits") && strstr(shown, "Exit status"), "%s", shown);
     cr_expect_eq(run("", "-V"), 0);

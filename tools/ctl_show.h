@@ -1,0 +1,13 @@
+/* tools/ctl_show.h: what a daemon says, as tables for people. */
+#ifndef SLUICE_TOOLS_CTL_SHOW_H
+#define SLUICE_TOOLS_CTL_SHOW_H
+
+#include <stdbool.h>
+
+bool ctl_is_list(const char *command);
+void ctl_show_head(const char *command);
+void ctl_show_row(const char *command, const char *json);
+/* The last line, of a command that went well. */
+void ctl_show_end(const char *command, const char *json);
+
+#endif
