@@ -1,0 +1,316 @@
+/* tests/unit/test_turn_train.c: engine/turn_train.c with a kernel of our own: what is sent is what
+ * was added, in order per destination, and equal lengths travel together. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <errno.h>
+
+#include "engine/stats.h"
+#include "engine/turn_train.h"
+#include "tests/unit/seeded.h"
+
+enum { SENT_MAX = 8192, BYTES_MAX = 4 << 20, LONGEST = 65507 };
+
+static struct {
+    struct netaddr to;
+    bool local;
+    size_t at, n, segment;
+} sent[SENT_MAX]; /* by call */
+static size_t sent_n;
+static uint8_t wire[BYTES_MAX];
+static size_t wire_n;
+static int df_now, df_calls;
+static int refuse; /* what sends with a segment answer; 0: all is well */
+static size_t refuse_above;
+static int stale; /* so many sends are told of an old ICMP error */
+
+int ring_udp_dont_fragment(int fd, bool v6, bool on)
+{
+    (void)fd;
+    (void)v6;
+    df_now = on;
+    df_calls++;
+    return 0;
+}
+
+int ring_udp_send(int fd, const struct ring_udp_out *o)
+{
+    size_t n = 0;
+
+    (void)fd;
+    if (stale) {
+        stale--;
+        return -ECONNREFUSED;
+    }
+    if (o->segment && refuse && o->segment > refuse_above)
+        return refuse;
+    cr_assert(lt(sz, sent_n, SENT_MAX));
+    sent[sent_n].to = *o->to;
+    sent[sent_n].local = o->local;
+    sent[sent_n].segment = o->segment;
+    sent[sent_n].at = wire_n;
+    for (size_t i = 0; i < o->iov_n; i++) {
+        memcpy(wire + wire_n + n, o->iov[i].iov_base, o->iov[i].iov_len);
+        n += o->iov[i].iov_len;
+    }
+    cr_assert(le(sz, n, LONGEST));
+    if (o->segment)
+        cr_assert(le(sz, (n + o->segment - 1) / o->segment, TRAIN_SEGMENTS_MAX));
+    sent[sent_n++].n = n;
+    wire_n += n;
+    return (int)n;
+}
+
+static struct turn_trains trains;
+static struct stats stats;
+static struct turn_egress one = { .fd = 5 }, other = { .fd = 6 };
+
+static void begin(void)
+{
+    sent_n = wire_n = 0;
+    refuse = stale = df_calls = 0;
+    refuse_above = 0;
+    memset(&stats, 0, sizeof(stats));
+    one = (struct turn_egress){ .fd = 5 };
+    other = (struct turn_egress){ .fd = 6 };
+    cr_assert(eq(int, trains_init(&trains, &stats), 0));
+}
+
+static void end(void)
+{
+    trains_fini(&trains);
+}
+
+TestSuite(turn_train, .init = begin, .fini = end, .timeout = 60);
+
+static struct netaddr host(unsigned i)
+{
+    struct netaddr a = { .ip = { [10] = 0xff, [11] = 0xff, [12] = 192, [15] = (uint8_t)i },
+                         .port = (uint16_t)(1000 + i) };
+
+    return a;
+}
+
+static uint8_t payload[4096];
+
+static void add(struct turn_egress *e, unsigned to, const char *head, size_t n)
+{
+    struct netaddr a = host(to);
+    struct turn_piece p = { .head = bytes_str(head), .data = bytes_of(payload, n) };
+
+    trains_add(&trains, e, &a, NULL, &p);
+}
+
+Test(turn_train, equal_lengths_to_one_destination_are_one_send)
+{
+    for (int i = 0; i < 10; i++)
+        add(&one, 1, "head", 1000);
+    add(&one, 1, "head", 500);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 1));
+    cr_expect(eq(sz, sent[0].segment, 1004));
+    cr_expect(eq(sz, sent[0].n, 10 * 1004 + 504));
+    cr_expect(eq(u64, stats.turn_train_16, 1));
+}
+
+Test(turn_train, a_shorter_one_ends_it_and_a_longer_one_begins_another)
+{
+    add(&one, 1, "", 100);
+    add(&one, 1, "", 50);
+    add(&one, 1, "", 50);
+    add(&one, 1, "", 70);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 3));
+    cr_expect(eq(sz, sent[0].n, 150));
+    cr_expect(eq(sz, sent[1].n, 50));
+    cr_expect(eq(sz, sent[2].n, 70));
+}
+
+Test(turn_train, sockets_destinations_and_addresses_do_not_mix)
+{
+    struct netaddr a = host(1);
+    struct turn_piece p = { .data = bytes_of(payload, 100) };
+    const uint8_t from[2][16] = { { 1 }, { 2 } };
+
+    add(&one, 1, "", 100);
+    add(&other, 1, "", 100);
+    add(&one, 2, "", 100);
+    trains_add(&trains, &one, &a, from[0], &p);
+    trains_add(&trains, &one, &a, from[1], &p);
+    p.df = true;
+    trains_add(&trains, &one, &a, from[1], &p);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 6));
+    cr_expect(eq(int, df_now, 1));
+    cr_expect(sent[3].local && !sent[0].local);
+}
+
+Test(turn_train, the_dont_fragment_bit_goes_back)
+{
+    struct netaddr a = host(1);
+    struct turn_piece p = { .data = bytes_of(payload, 100), .df = true };
+
+    trains_add(&trains, &one, &a, NULL, &p);
+    trains_flush(&trains);
+    cr_expect(eq(int, df_now, 1));
+    add(&one, 1, "", 10);
+    trains_flush(&trains);
+    cr_expect(eq(int, df_now, 0));
+    cr_expect(eq(int, df_calls, 2));
+}
+
+Test(turn_train, an_empty_datagram_is_one)
+{
+    add(&one, 1, "", 0);
+    add(&one, 1, "", 0);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 2));
+    cr_expect(eq(sz, sent[0].n, 0));
+    cr_expect(eq(sz, sent[0].segment, 0));
+}
+
+Test(turn_train, a_way_out_that_cannot_segment_is_never_asked_again)
+{
+    refuse = -EIO;
+    for (int i = 0; i < 4; i++)
+        add(&one, 1, "", 300);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 4));
+    cr_expect(one.plain);
+    refuse = 0;
+    for (int i = 0; i < 4; i++)
+        add(&one, 1, "", 300);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 8));
+    for (size_t i = 0; i < 8; i++)
+        cr_expect(eq(sz, sent[i].segment, 0));
+    cr_expect(eq(u64, stats.turn_gso_refused, 1));
+}
+
+Test(turn_train, a_path_too_narrow_takes_shorter_trains)
+{
+    refuse = -EMSGSIZE;
+    refuse_above = 500;
+    for (int i = 0; i < 4; i++)
+        add(&one, 1, "", 600);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 4));
+    for (int i = 0; i < 4; i++)
+        add(&one, 1, "", 600);
+    for (int i = 0; i < 4; i++)
+        add(&one, 2, "", 400);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 9));
+    cr_expect(eq(sz, sent[8].segment, 400));
+}
+
+Test(turn_train, an_old_icmp_error_costs_no_datagram)
+{
+    stale = 1;
+    add(&one, 1, "", 100);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 1));
+    stale = 1;
+    add(&one, 1, "", 100);
+    add(&one, 1, "", 100);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n, 2));
+    cr_expect(eq(u64, stats.turn_drop_send, 0));
+}
+
+/* ---- against a model ---------------------------------------------------------------------------
+ */
+
+enum { FLOWS = 6, MODEL_MAX = 20000 };
+struct expected {
+    unsigned flow;
+    uint32_t seq;
+    size_t n;
+};
+static struct expected model[MODEL_MAX];
+static uint8_t store[64][2048]; /* borrowed data lives until the flush */
+
+static void put(uint8_t *to, uint32_t flow, uint32_t seq, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = (uint8_t)(flow * 37 + seq * 11 + i);
+}
+
+/* Cuts what was sent into datagrams and compares each flow's with what was added. */
+static void compare(size_t model_n)
+{
+    size_t next[FLOWS] = { 0 }, seen = 0;
+
+    for (size_t i = 0; i < sent_n; i++) {
+        unsigned flow = sent[i].to.port - 1000u;
+        size_t step = sent[i].segment ? sent[i].segment : sent[i].n;
+
+        for (size_t at = 0; at < sent[i].n || at == 0; at += step) {
+            uint8_t want[4096];
+            size_t n = min_sz(step, sent[i].n - at), k = next[flow];
+
+            while (k < model_n && model[k].flow != flow)
+                k++;
+            cr_assert(lt(sz, k, model_n));
+            next[flow] = k + 1;
+            cr_assert(eq(sz, n, model[k].n), "flow %u datagram %u", flow, model[k].seq);
+            put(want, flow, model[k].seq, n);
+            cr_assert(memcmp(wire + sent[i].at + at, want, n) == 0);
+            seen++;
+            if (!step)
+                break;
+        }
+    }
+    cr_expect(eq(sz, seen, model_n));
+}
+
+static void one_seed(uint64_t seed)
+{
+    struct seeded r = { seed };
+    size_t n = 0;
+    uint32_t seq[FLOWS] = { 0 };
+
+    sent_n = wire_n = 0;
+    refuse = seeded_below(&r, 4) == 0 ? -EMSGSIZE : 0;
+    refuse_above = 200;
+    for (int turn = 0; turn < 40; turn++) {
+        size_t lengths[3] = { seeded_below(&r, 1200), seeded_below(&r, 100), 0 };
+        unsigned adds = (unsigned)seeded_below(&r, 64);
+
+        for (unsigned i = 0; i < adds; i++, n++) {
+            unsigned flow = (unsigned)seeded_below(&r, FLOWS);
+            size_t bytes = lengths[seeded_below(&r, 8) ? 0 : seeded_below(&r, 3)];
+            size_t head = min_sz(bytes, seeded_below(&r, 2) * 4);
+            struct netaddr to = host(flow);
+            uint8_t whole[2048];
+            bool copy = seeded_below(&r, 3) == 0;
+
+            put(whole, flow, seq[flow], bytes);
+            memcpy(store[i], whole + head, bytes - head);
+            struct turn_piece p = { .head = bytes_of(whole, head),
+                                    .data = bytes_of(store[i], bytes - head),
+                                    .copy = copy };
+
+            trains_add(&trains, &one, &to, NULL, &p);
+            if (copy) /* it is not ours to keep */
+                memset(store[i], 0xee, bytes - head);
+            model[n] = (struct expected){ flow, seq[flow]++, bytes };
+        }
+        trains_flush(&trains);
+    }
+    compare(n);
+}
+
+Test(turn_train, whatever_is_added_leaves_once_and_in_order)
+{
+    for (uint64_t seed = 1; seed <= 200; seed++)
+        one_seed(seed);
+}
+
+Test(turn_train, more_than_fits_leaves_early)
+{
+    for (unsigned i = 0; i < 3 * TRAIN_PIECES_MAX / 2; i++)
+        add(&one, i % 200, "", i % 7 * 10);
+    trains_flush(&trains);
+    cr_expect(eq(sz, sent_n > 0 && wire_n > 0, 1));
+    cr_expect(eq(uint, trains.pieces_n, 0));
+}
