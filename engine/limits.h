@@ -111,6 +111,29 @@ enum {
     KEEPALIVE_COUNT = 3,
     TCP_USER_TIMEOUT_MS = 60000,
     LISTEN_BACKLOG = 4096,
+
+    /* TURN's clients on streams. Unsent: data is dropped above the first, or above the second while
+     * memory is short; replies may add so much, then the client does not read. */
+    TURN_STREAM_HIGH = 131072,
+    TURN_STREAM_SHORT = 16384,
+    TURN_STREAM_REPLIES = 65536,
+    TURN_STREAM_IDLE_MS = 60000, /* without an allocation (turn.md §10) */
+    TURN_PART_MS = 10000,        /* for a unit that has begun to be whole; and to leave quietly */
+    TURN_BIGS = 64,              /* units that are longer than a small chunk, being received */
+    TURN_UNITS_MAX = 1024,       /* of one stream, before others have their turn */
+    TURN_LATE_MAX = 4 << 20,     /* of one stream, that came before its turn */
+    TURN_MOVE_MAX = 262144,      /* the same of one that goes to another shard */
+
+    /* Data connections of RFC 6062 (io_uring.md §9). */
+    TURN_LISTEN_BUCKETS = 4096,
+    TURN_RAW_READ = 65536,
+    TURN_RAW_WAY = 262144,   /* bytes of one direction, before others have their turn */
+    TURN_RAW_PASS = 1 << 20, /* and of all, before anything else has */
+    TURN_PIPES_MAX = 64,     /* 256 of this size are what a user may have (§9) */
+    TURN_PIPE_BYTES = 262144,
+    TURN_BULK_BYTES = 262144, /* a stretch that decides between copying and splice */
+    TURN_BULK_READS = 64,     /* or so many reads */
+    TURN_BULK_READ = 8192,
     OPS_LISTINGS_MAX = 4,
 };
 

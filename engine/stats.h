@@ -51,7 +51,13 @@
     /* Sends, by how many datagrams each carried; and trains that came. */                         \
     X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_datagrams)      \
     X(turn_train_in) X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted)                   \
-    X(turn_streams_closed)
+    X(turn_streams_closed)                                                                         \
+    /* Streams closed for a unit that is not whole, or no allocation, for too long; no framing; TLS\
+     * and other strangers; more kept than there is room. And connections with peers: made, come,  \
+     * refused, joined with a client's, gone over to splice. */                                    \
+    X(turn_stream_timeouts) X(turn_stream_bad) X(turn_stream_tls) X(turn_stream_strange)           \
+    X(turn_stream_hoard) X(turn_tcp_connected) X(turn_tcp_incoming) X(turn_tcp_refused)            \
+    X(turn_tcp_joined) X(turn_tcp_bulk)
 #define STATS_GAUGES(X)                                                                            \
     X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)\
     X(turn_allocations) X(turn_permissions) X(turn_channels) X(turn_tcp_conns) X(turn_streams)

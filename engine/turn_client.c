@@ -125,7 +125,7 @@ static bool tcp_listen(struct turn_shard *ts, struct turn_client *c, enum turn_f
         if (fd >= 0) {
             c->listen_fd[f] = fd;
             c->port[f] = at.port;
-            turn_raw_listen(c, f);
+            turn_raw_listen(ts, c, f);
             return true;
         }
         turn_ports_give(ports, ts->s->now_ms, at.port);
@@ -249,7 +249,7 @@ void turn_client_release(struct turn_shard *ts, struct turn_client *c, enum turn
     c->sock[f] = NULL;
     if (c->listen_fd[f] < 0)
         return;
-    turn_raw_unlisten(c, f);
+    turn_raw_unlisten(ts, c, f);
     turn_ports_give(ts->host->ports[f], ts->s->now_ms, c->port[f]);
     c->port[f] = 0;
 }

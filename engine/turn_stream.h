@@ -40,8 +40,9 @@ bool turn_streams_busy(const struct turn_shard *ts);
 MUST_USE int turn_raws_init(struct turn_shard *ts);
 void turn_raws_fini(struct turn_shard *ts);
 /* The relayed address of a TCP allocation listens; connections to it go to turn_on_incoming. */
-void turn_raw_listen(struct turn_client *c, enum turn_family f);
-void turn_raw_unlisten(struct turn_client *c, enum turn_family f); /* closes listen_fd */
+void turn_raw_listen(struct turn_shard *ts, struct turn_client *c, enum turn_family f);
+void turn_raw_unlisten(struct turn_shard *ts, struct turn_client *c,
+                       enum turn_family f); /* closes listen_fd */
 void turn_raw_connect(struct turn_shard *ts, struct turn_conn *conn, const struct netaddr *from);
 /* After the reply to ConnectionBind: `st`'s bytes are the peer's from now on, those behind the
  * unit being handled included. */
