@@ -27,6 +27,7 @@ enum {
     CONFIG_ACL_MAX = 256,      /* entries of --allow, and of --deny */
     CONFIG_ACL_TEXT_MAX = 128, /* a peer id in either text form, or a CIDR */
     TURN_PER_FAMILY = 2,       /* what is said once per family */
+    CONFIG_TURN_REDIRECTS_MAX = 8,
     CONFIG_NOTES_MAX = 24,
     CONFIG_NOTE_MAX = 256,
 };
@@ -126,6 +127,8 @@ struct config {
     unsigned turn_allow_peer_n, turn_deny_peer_n;
     struct listen_at turn_alternate[TURN_PER_FAMILY]; /* RFC 5780: the other address and port */
     unsigned turn_alternate_n;
+    struct listen_at turn_redirect[CONFIG_TURN_REDIRECTS_MAX]; /* who takes clients instead of us */
+    unsigned turn_redirect_n;
     char turn_relay_ip[TURN_PER_FAMILY][CONFIG_TEXT_MAX];
     unsigned turn_relay_ip_n;
     uint32_t turn_max_allocations, turn_max_per_user, turn_max_per_ip;

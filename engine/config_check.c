@@ -229,6 +229,27 @@ static bool finish_alternates(struct draft *d)
     return false;
 }
 
+/* A client that is sent back to us would be sent on for ever (turn.md §14). */
+static bool finish_redirects(struct draft *d)
+{
+    const struct config *c = d->c;
+    char text[NETADDR_TEXT_MAX];
+
+    for (unsigned i = 0; i < c->turn_redirect_n; i++) {
+        const struct netaddr *to = &c->turn_redirect[i].addr;
+        bool ours = to->port == 0 || netaddr_is_any(to);
+
+        for (unsigned k = 0; k < c->turn_n; k++)
+            ours |= to->port == c->turn[k].addr.port && same_ip(to, &c->turn[k].addr);
+        if (!ours)
+            continue;
+        netaddr_text(to, text);
+        config_refuse("--turn-redirect=%s: accepted is IP:PORT of another server", text);
+        return false;
+    }
+    return true;
+}
+
 static bool finish_turn(struct draft *d)
 {
     struct config *c = d->c;
@@ -238,7 +259,7 @@ static bool finish_turn(struct draft *d)
         c->turn_tcp_port = 0; /* who names the door names both its ports */
     if (!one_per_family("turn-external-ip", c->turn_external_n, c->turn_external) ||
         !one_per_family("turn-relay-ip", c->turn_relay_ip_n, c->turn_relay_ip) ||
-        !finish_alternates(d))
+        !finish_alternates(d) || !finish_redirects(d))
         return false;
     if (!read_list(d, "turn-secret-file", c->turn_secret_file, "turn-secret") ||
         !read_list(d, "turn-users-file", c->turn_users_file, "turn-user"))

@@ -290,6 +290,12 @@ const struct setting config_settings[] = {
            "one per family, for which --listen-turn names an address"),
       .split = true },
     { .group = G_TURN,
+      LIST("turn-redirect", "IP:PORT", SET_ADDRS, turn_redirect, turn_redirect_n,
+           CONFIG_TURN_REDIRECTS_MAX,
+           "another TURN server, for new clients while this one drains or has no port left (300, "
+           "ALTERNATE-SERVER); repeatable, one of them is drawn"),
+      .split = true },
+    { .group = G_TURN,
       LIST("turn-allow-peer", "CIDR", SET_CIDRS, turn_allow_peer, turn_allow_peer_n,
            CONFIG_CIDR_MAX, "allocations may reach these; repeatable"),
       .split = true },

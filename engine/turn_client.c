@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "engine/rng.h"
 #include "engine/shard.h"
 #include "engine/turn_say.h"
 #include "engine/turn_shard.h"
@@ -180,6 +181,23 @@ static void bind_all(struct turn_shard *ts, struct turn_client *c, const struct 
         g->error = g->family_error[TURN_V4] ? g->family_error[TURN_V4] : g->family_error[TURN_V6];
 }
 
+/* Another server, rather than no (turn.md §14): one of the client's family, drawn. */
+static void redirect(struct turn_shard *ts, const struct netaddr *client, struct turn_grant *g)
+{
+    const struct config *cfg = ts->s->d->cfg;
+    unsigned from = cfg->turn_redirect_n ? (unsigned)rng_below(cfg->turn_redirect_n) : 0;
+
+    for (unsigned i = 0; i < cfg->turn_redirect_n; i++) {
+        const struct netaddr *to = &cfg->turn_redirect[(from + i) % cfg->turn_redirect_n].addr;
+
+        if (netaddr_is4(to) != netaddr_is4(client))
+            continue;
+        g->error = 300;
+        g->alternate = *to;
+        return;
+    }
+}
+
 /* Whose it is, for people: printable, and cut. */
 static void name_client(struct turn_client *c, struct bytes user)
 {
@@ -209,8 +227,12 @@ void turn_client_bind(struct turn_shard *ts, struct turn_out *out)
         a->user = c;
         g.error = turn_host_charge(ts->host, out->wish.quota, &a->tuple.client, &c->charge);
     }
+    if (ts->draining)
+        g.error = 403;
     if (!g.error)
         bind_all(ts, c, &out->wish, &g);
+    if (ts->draining || (g.error == 508 && !out->wish.has_token))
+        redirect(ts, &a->tuple.client, &g);
     turn_on_bound(&ts->machine, turn_now(ts), a, &g, &answer);
     if (answer.code)
         STAT_INC(&ts->s->stats, turn_alloc_failed);

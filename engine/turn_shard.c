@@ -139,7 +139,8 @@ void turn_drain(struct turn_shard *ts)
     if (ts->draining)
         return;
     ts->draining = true;
-    ts->machine.draining = true;
+    /* With other servers to name, who comes is told of one instead of being refused. */
+    ts->machine.draining = ts->s->d->cfg->turn_redirect_n == 0;
 }
 
 void turn_stop(struct turn_shard *ts)

@@ -278,6 +278,16 @@ Test(config_flags, turn_listens_at_several_addresses)
     cr_expect_str_eq(addr(&c.turn[0]), "127.0.0.1:7");
 }
 
+Test(config_flags, a_redirect_names_somebody_else)
+{
+    cr_assert_eq(LOAD("--turn-redirect=192.0.2.9:3478", "--turn-redirect=[2001:db8::9]:3478"), 0,
+                 "%s", said);
+    cr_expect_eq(c.turn_redirect_n, 2);
+    cr_expect_eq(LOAD("--turn-redirect=192.0.2.9:0"), 2);
+    cr_expect(strstr(said, "--turn-redirect=192.0.2.9:0: accepted is IP:PORT"), "%s", said);
+    cr_expect_eq(LOAD("--listen-turn=192.0.2.9:7", "--turn-redirect=192.0.2.9:7"), 2);
+}
+
 /* RFC 5780 §3: every pair of the two addresses and the two ports. */
 Test(config_flags, an_alternate_opens_all_four_pairs)
 {
