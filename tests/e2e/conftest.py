@@ -8,6 +8,7 @@ import pytest
 
 import relay as relay_module
 from relay import Relay
+from turnd import Turnd
 
 Placement = collections.namedtuple('Placement', 'name source target')
 
@@ -70,3 +71,32 @@ def start(tmp_path):
             live.check()
             assert live.stop() == 0, live.log()[-4000:]
         live.kill()
+
+
+@pytest.fixture(scope='module')
+def turn_shared(tmp_path_factory):
+    """One TURN server for the tests of a file that leave it as they found it."""
+    live = Turnd(tmp_path_factory.mktemp('turn')).start()
+    yield live
+    live.finish()
+
+
+@pytest.fixture
+def turnd(turn_shared):
+    yield turn_shared
+    turn_shared.forget()
+    turn_shared.relay.check()
+
+
+@pytest.fixture
+def turn_start(tmp_path):
+    """Starts TURN servers with flags of their own; see turnd.Turnd."""
+    started = []
+
+    def make(*flags, **options):
+        live = Turnd(tmp_path / ('t%d' % len(started)), *flags, **options)
+        started.append(live)
+        return live.start()
+    yield make
+    for live in started:
+        live.finish()

@@ -55,12 +55,12 @@ class Relay:
         self.env.update(env or {})
         self.nofile = nofile
         self.lines, self.proc = [], None
-        self.addresses, self.http = [], None
+        self.addresses, self.turns, self.http = [], [], None
 
     # -- life
     def start(self, timeout=20):
         self.dir.mkdir(parents=True, exist_ok=True)
-        self.lines, self.addresses, self.http = [], [], None
+        self.lines, self.addresses, self.turns, self.http = [], [], [], None
         with open(self.log_path, 'ab') as log:
             self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stderr=log,
                                          stdout=subprocess.PIPE, env=self.env, text=True,
@@ -92,9 +92,17 @@ class Relay:
     def _ready(self):
         self.addresses = [line.split(': ', 1)[1] for line in self.lines
                           if line.startswith('relay address: ')]
+        self.turns = [line.split(': ', 1)[1].rsplit(':', 1) for line in self.lines
+                      if line.startswith('turn address: ')]
         found = [line.split(': ', 1)[1] for line in self.lines if line.startswith('http address: ')]
         self.http = found[0] if found else None
-        return any(line.startswith('try it:') for line in self.lines) and self.addresses
+        return any(line.startswith('try it:') for line in self.lines) and \
+            (self.addresses or self.turns)
+
+    @property
+    def turn(self):
+        """(host, port) of the first TURN door."""
+        return self.turns[0][0].strip('[]'), int(self.turns[0][1])
 
     @property
     def address(self):
