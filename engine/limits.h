@@ -122,7 +122,6 @@ enum {
     TURN_BIGS = 64,              /* units that are longer than a small chunk, being received */
     TURN_UNITS_MAX = 1024,       /* of one stream, before others have their turn */
     TURN_LATE_MAX = 4 << 20,     /* of one stream, that came before its turn */
-    TURN_MOVE_MAX = 262144,      /* the same of one that goes to another shard */
 
     /* Data connections of RFC 6062 (io_uring.md §9). */
     TURN_LISTEN_BUCKETS = 4096,

@@ -160,7 +160,7 @@ static void elsewhere(struct turn_shard *ts, const struct turn_out *out,
         turn_stream_hand_over(path->stream, out->shard, in);
         return;
     }
-    if (turn_mail_send(ts, out->shard, tuple, in, -1, bytes_of(NULL, 0)))
+    if (turn_mail_send(ts, out->shard, tuple, in))
         turn_away_put(ts, tuple, out->shard);
     else
         STAT_INC(&ts->s->stats, turn_drop_mail);

@@ -24,9 +24,10 @@ struct letter {
     struct chunk *chunk;
     enum letter_kind kind;
     uint8_t from, hops;
-    int fd; /* of a stream; -1 */
+    int fd;             /* of a stream; -1 */
+    struct chunkq late; /* what came on it and was not looked at; in chunks of the sender's, too */
     struct turn_tuple tuple;
-    uint32_t unit_n, behind_n;
+    uint32_t unit_n;
     uint8_t bytes[];
 };
 
@@ -203,33 +204,45 @@ static void letter_post(struct turn_shard *ts, struct letter *l, unsigned to)
 }
 
 static bool unit_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
-                      struct bytes in, int fd, struct bytes behind, uint8_t hops)
+                      struct bytes in, uint8_t hops)
 {
     struct letter *l;
 
     if (to >= ts->s->d->shards_n || to == ts->s->id || hops > HOPS_MAX)
         return false;
-    l = letter_new(ts, in.n + behind.n);
+    l = letter_new(ts, in.n);
     if (!l)
         return false;
     l->kind = LETTER_UNIT;
     l->hops = hops;
-    l->fd = fd;
     l->tuple = *tuple;
     l->unit_n = (uint32_t)in.n;
-    l->behind_n = (uint32_t)behind.n;
     if (in.n)
         memcpy(l->bytes, in.p, in.n);
-    if (behind.n)
-        memcpy(l->bytes + in.n, behind.p, behind.n);
     letter_post(ts, l, to);
     return true;
 }
 
 bool turn_mail_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
-                    struct bytes in, int fd, struct bytes behind)
+                    struct bytes in)
 {
-    return unit_send(ts, to, tuple, in, fd, behind, 1);
+    return unit_send(ts, to, tuple, in, 1);
+}
+
+bool turn_mail_stream(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple, int fd,
+                      struct chunkq *late)
+{
+    struct letter *l;
+
+    if (to >= ts->s->d->shards_n || to == ts->s->id || !(l = letter_new(ts, 0)))
+        return false;
+    l->kind = LETTER_UNIT;
+    l->fd = fd;
+    l->tuple = *tuple;
+    l->late = *late;
+    *late = (struct chunkq){ 0 };
+    letter_post(ts, l, to);
+    return true;
 }
 
 static void confirm(struct turn_shard *ts, const struct letter *l)
@@ -255,7 +268,7 @@ static void on_datagram(struct turn_shard *ts, const struct letter *l)
     if (e && e->shard == l->from) { /* it says that this is ours: it has moved back */
         away_remove(ts, e);
     } else if (e) {
-        if (!unit_send(ts, e->shard, &l->tuple, in, -1, bytes_of(NULL, 0), (uint8_t)(l->hops + 1)))
+        if (!unit_send(ts, e->shard, &l->tuple, in, (uint8_t)(l->hops + 1)))
             STAT_INC(&ts->s->stats, turn_drop_mail);
         return;
     }
@@ -267,15 +280,11 @@ static void on_datagram(struct turn_shard *ts, const struct letter *l)
 void turn_on_mail(struct turn_shard *ts, struct mnode *n)
 {
     struct letter *l = CONTAINER_OF(n, struct letter, node);
-    struct bytes all = bytes_of(l->bytes, l->unit_n + l->behind_n);
-
     if (l->kind == LETTER_CONFIRM)
         away_confirm(ts, &l->tuple, l->from);
     else if (l->fd < 0)
         on_datagram(ts, l);
-    else if (ts->stopping)
-        ring_close(ts->s->ring, l->fd);
     else
-        turn_stream_adopt(ts, l->fd, &l->tuple, all);
+        turn_stream_adopt(ts, l->fd, &l->tuple, &l->late);
     chunk_free(&ts->s->chunks, l->chunk);
 }

@@ -173,11 +173,13 @@ struct turn_sock *turn_door_find(struct turn_shard *ts, const struct netaddr *se
 void turn_send_from(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
                     const struct turn_piece *p);
 
-/* turn_mail.c: a message, and the stream it came on (fd >= 0; the bytes behind the message follow
- * it), for another shard. false: memory is short, or it is too long; the fd is still the caller's.
- */
+/* turn_mail.c: a datagram for another shard. false: memory is short, or it is too long. */
 MUST_USE bool turn_mail_send(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
-                             struct bytes in, int fd, struct bytes behind);
+                             struct bytes in);
+/* A stream, with what came on it and was not looked at. Takes both; false: memory is short, and
+ * they are still the caller's. */
+MUST_USE bool turn_mail_stream(struct turn_shard *ts, unsigned to, const struct turn_tuple *tuple,
+                               int fd, struct chunkq *late);
 void turn_on_mail(struct turn_shard *ts, struct mnode *n); /* MAIL_TURN */
 /* Does this 5-tuple's allocation live elsewhere? -1: no. */
 int turn_away_find(struct turn_shard *ts, const struct turn_tuple *tuple);

@@ -22,8 +22,6 @@ static int streams_memory(struct turn_streams *t, uint32_t max)
         t->big = mem_reserve(TURN_BIGS, FRAME_MAX, &err);
     if (!err)
         t->sends = mem_reserve(SENDS_PER_TURN, sizeof(*t->sends), &err);
-    if (!err)
-        t->flat = mem_reserve(TURN_MOVE_MAX, 1, &err);
     return err;
 }
 
@@ -51,7 +49,6 @@ void turn_streams_fini(struct turn_shard *ts)
 
     if (!t)
         return;
-    mem_release(t->flat, TURN_MOVE_MAX, 1);
     mem_release(t->sends, SENDS_PER_TURN, sizeof(*t->sends));
     mem_release(t->big, TURN_BIGS, FRAME_MAX);
     mem_release(t->bucket, t->buckets, sizeof(*t->bucket));

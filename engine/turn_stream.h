@@ -11,9 +11,9 @@
 MUST_USE int turn_streams_init(struct turn_shard *ts);
 void turn_streams_fini(struct turn_shard *ts);
 void turn_stream_listen(struct turn_shard *ts, int fd, const struct netaddr *bound);
-/* A stream that another shard accepted; `in` came on it and was not looked at. */
+/* A stream that another shard accepted; `late` came on it and was not looked at. Takes both. */
 void turn_stream_adopt(struct turn_shard *ts, int fd, const struct turn_tuple *tuple,
-                       struct bytes in);
+                       struct chunkq *late);
 /* Of a 5-tuple; NULL. */
 struct turn_stream *turn_stream_find(struct turn_shard *ts, const struct turn_tuple *tuple);
 bool turn_stream_alive(struct turn_shard *ts, const struct turn_tuple *tuple);

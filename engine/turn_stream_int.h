@@ -53,7 +53,6 @@ struct turn_stream {
     bool is_late;         /* in the list of those that wait for their turn */
     unsigned to;          /* leaving: for this shard, or */
     struct turn_raw *raw; /* for this data connection */
-    size_t unit_n; /* the length of the unit at the front of `late` that another shard shall see */
 };
 
 struct turn_stream_listener {
@@ -79,7 +78,6 @@ struct turn_streams {
     uint32_t big_free[TURN_BIGS], big_n;
     struct send_args *sends;
     unsigned sends_n;
-    uint8_t *flat; /* TURN_MOVE_MAX: what goes to another shard, contiguous */
     bool stopping;
 };
 

@@ -7,11 +7,10 @@
 bool turn_stream_keep(struct turn_stream *st, struct bytes in)
 {
     struct shard *s = st->ts->s;
-    size_t max = st->state == STREAM_LEAVE && !st->raw ? TURN_MOVE_MAX : TURN_LATE_MAX;
 
     if (in.n == 0)
         return true;
-    if (st->late.bytes + in.n <= max && !shard_pool_full(s) &&
+    if (st->late.bytes + in.n <= TURN_LATE_MAX && !shard_pool_full(s) &&
         chunkq_append(&st->late, &s->chunks, in))
         return true;
     STAT_INC(&s->stats, turn_stream_hoard);
@@ -45,7 +44,6 @@ void turn_stream_hand_over(struct turn_stream *st, unsigned shard, struct bytes 
 {
     stream_leave(st);
     st->to = shard;
-    st->unit_n = unit.n;
     (void)turn_stream_keep(st, unit); /* or it is closed */
 }
 
@@ -62,19 +60,18 @@ static void leave_for_shard(struct turn_stream *st)
 {
     struct turn_shard *ts = st->ts;
     struct shard *s = ts->s;
-    uint8_t *flat = ts->streams->flat;
-    size_t n = chunkq_copy(&st->late, flat, TURN_MOVE_MAX);
+    struct chunkq late = st->late;
     int fd = st->fd;
 
-    ASSERT(n == st->late.bytes);
     /* The other shard counts it again: a moment of one too few beats a leak of one too many. */
     quota_drop(s->d->quota, s->d->key_conns);
     turn_stream_uncount(st);
-    chunkq_clear(&st->late, &s->chunks);
     stream_left(st);
-    if (!turn_mail_send(ts, st->to, &st->tuple, bytes_of(flat, st->unit_n), fd,
-                        bytes_of(flat + st->unit_n, n - st->unit_n)))
-        ring_close(s->ring, fd);
+    if (turn_mail_stream(ts, st->to, &st->tuple, fd, &late))
+        return;
+    STAT_INC(&s->stats, turn_drop_mail);
+    chunkq_clear(&late, &s->chunks);
+    ring_close(s->ring, fd);
 }
 
 void turn_stream_leave_try(struct turn_stream *st)
@@ -97,26 +94,27 @@ void turn_stream_leave_try(struct turn_stream *st)
 }
 
 void turn_stream_adopt(struct turn_shard *ts, int fd, const struct turn_tuple *tuple,
-                       struct bytes in)
+                       struct chunkq *late)
 {
     struct shard *s = ts->s;
-    struct turn_stream *st = ts->stopping ? NULL : turn_stream_new(ts, fd);
+    struct turn_stream *st = ts->streams->stopping ? NULL : turn_stream_new(ts, fd);
 
     if (!st) {
         STAT_INC(&s->stats, conns_refused_total);
+        chunkq_clear(late, &s->chunks);
         ring_close(s->ring, fd);
         return;
     }
     st->tuple = *tuple;
+    st->state = STREAM_OPEN;
+    st->late = *late;
     if (!turn_stream_admit(st)) {
         turn_stream_close(st);
         return;
     }
-    st->state = STREAM_OPEN;
     turn_stream_enter(st);
     turn_stream_at(st, s->now_ms + TURN_STREAM_IDLE_MS);
-    turn_stream_feed(st, in);
-    turn_stream_leave_try(st);
-    if (st->state == STREAM_OPEN && !st->paused)
-        turn_stream_arm_recv(st, false);
+    st->paused = true; /* until that has been looked at, in this pass still */
+    st->is_late = true;
+    list_append(&ts->streams->late, &st->late_link);
 }

@@ -165,7 +165,7 @@ static void door_train(struct turn_sock *k, const struct ring_dgram *d)
         struct bytes in = bytes_of(d->buf + at, min_sz(step, d->n - at));
 
         if (away >= 0) {
-            if (!turn_mail_send(ts, (unsigned)away, &l.tuple, in, -1, bytes_of(NULL, 0)))
+            if (!turn_mail_send(ts, (unsigned)away, &l.tuple, in))
                 STAT_INC(&ts->s->stats, turn_drop_mail);
         } else if (is_channel(in)) {
             if (!l.looked)
