@@ -4,6 +4,8 @@
 
 #include "engine/rng.h"
 
+enum { TURN_METERS = 131072 }; /* sources that were answered within the last second, and users */
+
 /* Addresses as they are told to peers; checked once that a reservation with all of them fits. */
 static int daemon_addresses(struct daemon *d)
 {
@@ -23,7 +25,8 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
                 struct log *log, unsigned shards_n)
 {
     uint8_t key[16], noise_sk[32];
-    uint32_t keys = cfg->conns_max * 3 + cfg->circuits_max * 2 + 64;
+    uint32_t relayed = cfg->turn_on ? 2u * (cfg->turn_port_hi - cfg->turn_port_lo + 1u) : 0;
+    uint32_t keys = cfg->conns_max * 3 + cfg->circuits_max * 2 + relayed * 2 + 64;
 
     memset(d, 0, sizeof(*d));
     d->cfg = cfg;
@@ -36,6 +39,10 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
     crypto_wipe(noise_sk, sizeof(noise_sk));
     rng_bytes(key, sizeof(key));
     d->quota = quota_new(keys, 65536, key);
+    if (d->quota && cfg->turn_on && quota_meters(d->quota, TURN_METERS)) {
+        daemon_fini(d);
+        return -ENOMEM;
+    }
     rng_bytes(key, sizeof(key));
     d->homes = homes_new(cfg->hop.reservations_max, key);
     if (!d->quota || !d->homes) {

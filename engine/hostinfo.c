@@ -282,6 +282,7 @@ uint64_t hostinfo_rmem_max(void)
     return take_number(&b, &n) ? n : 0;
 }
 
+/* false: of another family, or link-local. */
 static bool address_of(const struct sockaddr *sa, struct netaddr *out)
 {
     memset(out, 0, sizeof(*out));
@@ -329,6 +330,31 @@ size_t hostinfo_addrs(struct netaddr *out, size_t max)
                 !!(i->ifa_flags & IFF_LOOPBACK) == loopback && address_of(i->ifa_addr, &a))
                 count = add_address(out, count, min_sz(max, HOST_ADDRS_MAX), &a);
         }
+    }
+    freeifaddrs(all);
+    return count;
+}
+
+size_t hostinfo_own_addrs(struct netaddr *out, size_t max, bool *cut)
+{
+    struct ifaddrs *all;
+    size_t count = 0;
+
+    *cut = false;
+    if (getifaddrs(&all))
+        return 0;
+    for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+        struct netaddr a;
+
+        if (!i->ifa_addr ||
+            (i->ifa_addr->sa_family != AF_INET && i->ifa_addr->sa_family != AF_INET6))
+            continue;
+        (void)address_of(i->ifa_addr, &a); /* link-local ones too */
+        size_t was = count;
+
+        count = add_address(out, count, max, &a);
+        if (was == count && count == max)
+            *cut = true; /* or one that is there already: said for nothing at worst */
     }
     freeifaddrs(all);
     return count;

@@ -47,5 +47,7 @@ uint64_t hostinfo_rmem_max(void); /* net.core.rmem_max; 0 = cannot be read */
  * link-local ones (they mean nothing without a zone), loopback only when there is nothing else.
  * Port is 0. At most HOST_ADDRS_MAX; returns how many. */
 size_t hostinfo_addrs(struct netaddr *out, size_t max);
+/* Every address of this host, of whatever scope, up or not: nobody else's. *cut: there are more. */
+size_t hostinfo_own_addrs(struct netaddr *out, size_t max, bool *cut);
 
 #endif

@@ -15,12 +15,14 @@
 #include "engine/identity_file.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
+#include "engine/turn_shard.h"
 #include "proto/crypto.h"
 
 enum { EXIT_FATAL = 1, EXIT_CONFIG = 2, RMEM_WANTED = 4 << 20, NOFILE_WANTED = 16384 };
 
 struct shard_thread {
     struct shard shard;
+    struct turn_shard turn;
     pthread_t thread;
     struct process *p;
     unsigned cpu;
@@ -35,6 +37,7 @@ struct process {
     struct daemon daemon;
     struct control control;
     struct doors doors;
+    struct turn_host turn;
     struct shard_thread *threads;
     unsigned shards_n;
     pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
@@ -124,6 +127,9 @@ static void *shard_main(void *arg)
     pthread_barrier_wait(&p->rings_ready); /* control has looked */
     if (!atomic_load(&p->ring_err)) {
         shard_start(&t->shard, ring, p->doors.fd[t->shard.id], p->doors.n);
+        if (t->shard.turn)
+            turn_shard_start(t->shard.turn, p->doors.turn_udp[t->shard.id],
+                             p->doors.turn_tcp[t->shard.id], p->doors.turn_n);
         while (!(err = shard_turn(&t->shard, true)))
             ;
         if (err != -ECANCELED) { /* its listener would swallow its share of clients for ever */
@@ -192,6 +198,26 @@ static void say_addresses(const struct process *p)
     }
 }
 
+static void say_turn(const struct process *p)
+{
+    char text[NETADDR_TEXT_MAX];
+
+    for (unsigned i = 0; i < p->doors.turn_n; i++) {
+        netaddr_text(&p->doors.turn_udp_bound[i], text);
+        printf("turn address: %s\n", text);
+    }
+}
+
+static void say_turn_firewall(const struct process *p)
+{
+    for (unsigned i = 0; i < p->doors.turn_n; i++)
+        printf("firewall: open UDP %u, TCP %u\n", (unsigned)p->doors.turn_udp_bound[i].port,
+               (unsigned)p->doors.turn_tcp_bound[i].port);
+    if (p->daemon.turn && p->turn.relays)
+        printf("firewall: open UDP %u-%u%s\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi,
+               p->cfg.turn_tcp_relay ? ", TCP the same" : "");
+}
+
 /* Ready: what is open, where state lies, what to open in a firewall, what to try. */
 static void say_ready(const struct process *p, bool created)
 {
@@ -204,10 +230,12 @@ static void say_ready(const struct process *p, bool created)
         netaddr_text(&at, text);
         printf("http address: %s\n", text);
     }
+    say_turn(p);
     printf("data directory: %s\n", p->cfg.data_dir);
     printf("identity: %s %s\n", created ? "created" : "loaded", p->cfg.identity_path);
     for (unsigned i = 0; i < p->doors.n; i++)
         printf("firewall: open TCP %u\n", (unsigned)p->doors.bound[i].port);
+    say_turn_firewall(p);
     printf("try it: tools/demo\n");
     fflush(stdout);
 }
@@ -236,6 +264,41 @@ static void warn_private(const struct process *p)
     if (!any_public && p->doors.n)
         log_text(p->q, LOG_WARN,
                  "no public address: peers on other networks need --announce /ip4/ADDR/tcp/PORT");
+}
+
+static void warn_turn(const struct process *p)
+{
+    const struct turn_host *h = &p->turn;
+    char text[NETADDR_TEXT_MAX];
+    struct netaddr told;
+
+    if (!p->daemon.turn)
+        return;
+    if (!h->relays)
+        log_text(p->q, LOG_INFO,
+                 "STUN only: Allocate is answered 403 until there is a --turn-secret or a "
+                 "--turn-user");
+    if (h->own_secret[0])
+        log_text(p->q, LOG_WARN,
+                 "no TURN secret was given: one was made for this run; credentials from before do "
+                 "not count");
+    if (h->relays && !h->has[TURN_V4] && !h->has[TURN_V6])
+        log_text(p->q, LOG_WARN,
+                 "no address to relay from was found: nobody can allocate without --turn-relay-ip");
+    if (h->self_cut)
+        log_text(p->q, LOG_WARN,
+                 "this host has more than %d addresses: those beyond may be peers; close them by "
+                 "--turn-deny-peer",
+                 PEER_SELVES_MAX);
+    for (int f = 0; f < TURN_FAMILIES; f++) {
+        turn_host_external(h, &h->relay_ip[f], &told);
+        netaddr_ip_text(&told, text);
+        if (h->has[f] && !netaddr_is_public(&told))
+            log_text(p->q, LOG_WARN,
+                     "relayed address %s is private: peers elsewhere cannot reach it; say "
+                     "--turn-external-ip",
+                     text);
+    }
 }
 
 static int threads_start(struct process *p)
@@ -269,26 +332,65 @@ static void threads_join(struct process *p)
     pthread_barrier_destroy(&p->rings_ready);
 }
 
-static int shards_new(struct process *p)
+/* What all shards share of TURN. 0 or -errno with a line in `why`. */
+static int turn_new(struct process *p, char *why, size_t cap)
 {
-    p->shards_n = p->cfg.shards ? p->cfg.shards : hostinfo_shards();
-    if (p->shards_n > SHARDS_MAX)
-        p->shards_n = SHARDS_MAX;
+    int err;
+
+    if (!p->cfg.turn_on)
+        return 0;
+    err = turn_host_init(&p->turn, &p->cfg, p->daemon.quota, p->shards_n, why, cap);
+    if (err)
+        return err;
+    config_wipe_users(&p->cfg);
+    for (unsigned i = 0; i < p->doors.turn_n; i++) {
+        turn_host_add_own_port(&p->turn, p->doors.turn_udp_bound[i].port);
+        turn_host_add_own_port(&p->turn, p->doors.turn_tcp_bound[i].port);
+    }
+    for (unsigned i = 0; i < p->doors.n; i++)
+        turn_host_add_own_port(&p->turn, p->doors.bound[i].port);
+    p->daemon.turn = &p->turn;
+    memcpy(p->daemon.turn_udp, p->doors.turn_udp_bound, sizeof(p->daemon.turn_udp));
+    memcpy(p->daemon.turn_tcp, p->doors.turn_tcp_bound, sizeof(p->daemon.turn_tcp));
+    p->daemon.turn_n = p->doors.turn_n;
+    return 0;
+}
+
+static int no_memory(char *why, size_t cap)
+{
+    snprintf(why, cap,
+             "not enough memory for the tables: lower --max-conns, --max-circuits, "
+             "--max-buffer-mb or --turn-max-allocations");
+    return -ENOMEM;
+}
+
+static int shards_new(struct process *p, char *why, size_t cap)
+{
+    int err;
+
     p->threads = calloc(p->shards_n, sizeof(*p->threads));
     if (!p->threads || daemon_init(&p->daemon, &p->cfg, &p->me, p->log, p->shards_n))
-        return -ENOMEM;
+        return no_memory(why, cap);
+    err = turn_new(p, why, cap);
+    if (err)
+        return err;
     for (unsigned i = 0; i < p->shards_n; i++) {
         char name[16];
         struct shard *s = &p->threads[i].shard;
 
         if (shard_init(s, &p->daemon, i))
-            return -ENOMEM;
+            return no_memory(why, cap);
+        if (p->daemon.turn) {
+            if (turn_shard_init(&p->threads[i].turn, s, &p->turn))
+                return no_memory(why, cap);
+            s->turn = &p->threads[i].turn;
+        }
         snprintf(name, sizeof(name), "shard-%u", i);
         s->log = log_attach(p->log, name);
         p->daemon.shard[i] = s;
     }
     if (control_init(&p->control, &p->daemon))
-        return -ENOMEM;
+        return no_memory(why, cap);
     p->control.log = p->q;
     p->daemon.control = &p->control;
     return 0;
@@ -310,6 +412,10 @@ static void check_empty(struct process *p)
                      i, s->conns.live, s->streams.live, s->circuits.live, s->handshakes.live,
                      s->chunks.used[CHUNK_SMALL], s->chunks.used[CHUNK_LARGE]);
     }
+    for (int f = 0; f < TURN_FAMILIES && p->daemon.turn; f++)
+        if (p->turn.has[f] && turn_ports_used(p->turn.ports[f]))
+            log_text(p->q, LOG_ERROR, "left behind: %u relayed ports",
+                     turn_ports_used(p->turn.ports[f]));
     if (quota_live(p->daemon.quota) || homes_peers(p->daemon.homes))
         log_text(p->q, LOG_ERROR, "left behind: %zu counts, %u homes", quota_live(p->daemon.quota),
                  homes_peers(p->daemon.homes));
@@ -327,9 +433,13 @@ static int serve(struct process *p, bool created)
     pthread_barrier_wait(&p->rings_ready);
     if (!atomic_load(&p->ring_err)) {
         p->control.now_ms = p->control.start_ms;
+        struct netaddr http;
+
         err = control_start(&p->control, ring, why, sizeof(why));
         if (err)
             atomic_store(&p->ring_err, err);
+        else if (p->daemon.turn && opsdoor_http_bound(p->control.door, &http))
+            turn_host_add_own_port(&p->turn, http.port); /* no shard serves yet */
     }
     pthread_barrier_wait(&p->rings_ready);
     if ((err = atomic_load(&p->ring_err))) {
@@ -343,6 +453,7 @@ static int serve(struct process *p, bool created)
     signals_install();
     say_ready(p, created);
     warn_private(p);
+    warn_turn(p);
     while (!(err = control_turn(&p->control, true)))
         ;
     if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n) {
@@ -350,6 +461,25 @@ static int serve(struct process *p, bool created)
         check_empty(p);
     } /* else a shard is stuck past its deadline: the exit ends it */
     return err == -ECANCELED && !atomic_load(&p->failed) ? 0 : EXIT_FATAL;
+}
+
+/* 0, or the line is on stderr. Dusk's relay runs on without TURN (presets.md). */
+static int open_doors(struct process *p)
+{
+    char why[512];
+    int err =
+        p->cfg.turn_on ? doors_open_turn(&p->doors, &p->cfg, p->shards_n, why, sizeof(why)) : 0;
+
+    if (err && p->cfg.preset == PRESET_DUSK) {
+        log_text(p->q, LOG_WARN, "TURN stays closed: %s", why);
+        p->cfg.turn_on = false;
+        err = 0;
+    }
+    if (!err)
+        err = doors_open(&p->doors, &p->cfg, p->shards_n, why, sizeof(why));
+    if (err)
+        fprintf(stderr, "sluice: %s\n", why);
+    return err;
 }
 
 static int run(struct process *p, int argc, char **argv, char **envp)
@@ -372,11 +502,12 @@ static int run(struct process *p, int argc, char **argv, char **envp)
     }
     p->q = log_attach(p->log, "main");
     host_prepare(p);
-    if (shards_new(p)) {
-        fprintf(stderr, "sluice: not enough memory for the tables: lower --max-conns, "
-                        "--max-circuits or --max-buffer-mb\n");
+    p->shards_n = p->cfg.shards ? p->cfg.shards : hostinfo_shards();
+    if (p->shards_n > SHARDS_MAX)
+        p->shards_n = SHARDS_MAX;
+    if (open_doors(p)) {
         status = EXIT_FATAL;
-    } else if (doors_open(&p->doors, &p->cfg, p->shards_n, why, sizeof(why))) {
+    } else if (shards_new(p, why, sizeof(why))) {
         fprintf(stderr, "sluice: %s\n", why);
         status = EXIT_FATAL;
     } else {

@@ -15,7 +15,8 @@
 enum {
     SET_WAYS = 5,
     RATE_WAYS = 4,
-    SPINS_MAX = 64,  /* then yield: the holder may be waiting for our processor */
+    SPINS_MAX = 64, /* then yield: the holder may be waiting for our processor */
+    METER_WAYS = 4,
     RATE_TRIES = 64, /* compare-and-swaps lost in a row before we just allow it */
     SUBJECT_MAX = 64,
     TAT_BITS = 40, /* of ms: 34 years */
@@ -35,10 +36,19 @@ struct cells {
     _Atomic uint64_t word[RATE_WAYS];
 };
 
+struct meter {
+    _Atomic uint64_t key, tat_ns;
+};
+struct meters {
+    alignas(64) struct meter way[METER_WAYS];
+};
+static_assert(sizeof(struct meters) == 64, "one cache line");
+
 struct quota {
     struct set *sets;
     struct cells *cells;
-    uint32_t sets_count, cells_count; /* powers of two */
+    struct meters *meters;
+    uint32_t sets_count, cells_count, meters_count; /* powers of two */
     uint8_t key[16];
     _Atomic uint64_t overflows;
     _Atomic size_t live;
@@ -79,6 +89,7 @@ void quota_free(struct quota *q)
         return;
     mem_release(q->sets, q->sets_count, sizeof(*q->sets));
     mem_release(q->cells, q->cells_count, sizeof(*q->cells));
+    mem_release(q->meters, q->meters_count, sizeof(*q->meters));
     free(q);
 }
 
@@ -301,6 +312,69 @@ bool rate_allow(struct quota *q, uint64_t key, uint64_t now_ms, uint32_t burst, 
         if (atomic_compare_exchange_strong_explicit(&c->word[at], &word,
                                                     tag << TAT_BITS | min_u64(tat, TAT_MASK),
                                                     memory_order_relaxed, memory_order_relaxed))
+            return true;
+    }
+    return true;
+}
+
+int quota_meters(struct quota *q, uint32_t meters)
+{
+    int err;
+
+    ASSERT(q->meters == NULL);
+    q->meters_count = power_of_two(((uint64_t)meters + METER_WAYS - 1) / METER_WAYS);
+    q->meters = mem_reserve(q->meters_count, sizeof(*q->meters), &err);
+    return q->meters ? 0 : err;
+}
+
+/* The meter of a key; NULL: another thread has just taken the one that it was to have. Who comes
+ * anew gets one whose debt is paid, else the one with the least. */
+static struct meter *meter_find(struct quota *q, uint64_t key, uint64_t now_ns)
+{
+    struct meters *set = &q->meters[(uint32_t)key & (q->meters_count - 1)];
+    struct meter *least = NULL;
+    uint64_t least_ns = UINT64_MAX, was = 0;
+
+    for (unsigned i = 0; i < METER_WAYS; i++) {
+        struct meter *m = &set->way[i];
+        uint64_t k = atomic_load_explicit(&m->key, memory_order_relaxed);
+        uint64_t tat = atomic_load_explicit(&m->tat_ns, memory_order_relaxed);
+
+        if (k == key)
+            return m;
+        if (k == 0 || tat < now_ns)
+            tat = 0;
+        if (!least || tat < least_ns) {
+            least = m;
+            least_ns = tat;
+            was = k;
+        }
+    }
+    if (!atomic_compare_exchange_strong_explicit(&least->key, &was, key, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return NULL;
+    if (least_ns > now_ns) /* its last one's debt is not this one's */
+        atomic_store_explicit(&least->tat_ns, now_ns, memory_order_relaxed);
+    return least;
+}
+
+bool rate_spend(struct quota *q, uint64_t key, uint64_t now_ns, uint64_t cost_ns, uint64_t depth_ns)
+{
+    if (!q->meters)
+        return true;
+    for (int tries = 0; tries < RATE_TRIES; tries++) {
+        struct meter *m = meter_find(q, key, now_ns);
+        uint64_t tat = m ? atomic_load_explicit(&m->tat_ns, memory_order_relaxed) : 0, next;
+
+        if (!m)
+            continue;
+        next = tat > now_ns ? tat : now_ns;
+        if (next - now_ns > depth_ns)
+            return false;
+        if (__builtin_add_overflow(next, cost_ns, &next))
+            next = UINT64_MAX;
+        if (atomic_compare_exchange_strong_explicit(&m->tat_ns, &tat, next, memory_order_relaxed,
+                                                    memory_order_relaxed))
             return true;
     }
     return true;

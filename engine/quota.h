@@ -29,6 +29,11 @@ enum quota_kind {
     RATE_PUSH_SUBNET,
     RATE_TURN_SAY, /* turn_say.c */
     RATE_TURN_SAY_ALL,
+    QUOTA_TURN_TOTAL,
+    QUOTA_TURN_USER, /* by it also what a user carries */
+    QUOTA_TURN_IP,
+    RATE_TURN_REPLY_IP,
+    RATE_TURN_REPLY_NET,
 };
 /* Key of (kind, subject). Never 0. */
 uint64_t quota_key(const struct quota *q, enum quota_kind kind, struct bytes subject);
@@ -47,6 +52,15 @@ size_t quota_live(const struct quota *q); /* keys with a count above 0, for the 
 /* burst tokens deep, one back per refill_ms; burst 0 = no limit. */
 MUST_USE bool rate_allow(struct quota *q, uint64_t key, uint64_t now_ms, uint32_t burst,
                          uint64_t refill_ms);
+/* Rates of anything, in ns: each turn costs cost_ns of time, and may begin while at most depth_ns
+ * are owed. So bytes are metered by n * 1e9 / bytes_per_s: exact in the long run, whatever a turn's
+ * size, and one that is larger than the depth still passes. Keys are whole, and a cell is given to
+ * another key when its debt is paid: then nothing is forgotten. true always until
+ * quota_meters has made room. */
+MUST_USE bool rate_spend(struct quota *q, uint64_t key, uint64_t now_ns, uint64_t cost_ns,
+                         uint64_t depth_ns);
+MUST_USE int quota_meters(struct quota *q, uint32_t meters); /* 0 or -errno; once, before threads */
+
 /* Also a pure function, for tests: one GCRA step on a cell's theoretical arrival time. */
 bool gcra_step(uint64_t *tat_ms, uint64_t now_ms, uint32_t burst, uint64_t refill_ms);
 

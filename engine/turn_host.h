@@ -12,7 +12,17 @@
 #include "proto/peer_policy.h"
 #include "proto/turn.h"
 
-struct turn_users; /* turn_users.c: keys of static users, by name and by USERHASH */
+struct turn_users; /* turn_users.h */
+
+enum {
+    TURN_EXTERNALS = 4, /* one in use, and what those who read just now may still look at */
+    TURN_ALLOC_PERMS_MAX = 1024, /* of one allocation; turn.md §14 */
+    TURN_ALLOC_CHANS_MAX = 256,
+    TURN_CONNS_MAX = 4096, /* RFC 6062, of one shard */
+    TURN_ALLOC_CONNS_MAX = 64,
+    TURN_OWN_PORTS_MAX = 32,
+    TURN_SECRET_BYTES = 32, /* of one that nobody gave (presets.md, dusk) */
+};
 
 struct turn_host {
     const struct config *cfg;   /* keeps */
@@ -21,21 +31,24 @@ struct turn_host {
     struct turn_config machine; /* for turn_init: a shard fills in place.shard, find_user's and
                                    peer_ok's arg is this host */
     struct stun_nonce_keys nonce;
+    uint8_t realm[TURN_REALM_MAX];
     struct bytes secret[STUN_SECRETS_MAX];
+    char own_secret[2 * TURN_SECRET_BYTES + 1]; /* empty, or made at this start */
     struct turn_users *users;
     struct peer_policy policy;
     struct peer_self self[PEER_SELVES_MAX];
+    bool self_cut; /* this host has more addresses than that: they are not all known as ours */
+    uint16_t own_port[TURN_OWN_PORTS_MAX]; /* of our doors: no peers, even within the relay range */
+    unsigned own_ports;
     struct netaddr relay_ip[TURN_FAMILIES]; /* where relay sockets are bound; port 0 */
     bool has[TURN_FAMILIES];                /* that family can be relayed */
     struct turn_ports *ports[TURN_FAMILIES];
     struct quota *quota; /* keeps: the daemon's */
     uint64_t key_total;
     /* What clients are told instead of relay_ip (--turn-external-ip); the errand thread renews it
-     * when it was given by name. Two words each, written by one thread, read by turn_host_external.
-     */
-    _Atomic uint64_t external[TURN_FAMILIES][2];
-    _Atomic uint32_t external_seq;
-    _Atomic bool has_external[TURN_FAMILIES];
+     * when it was given by name, in a place that nobody has looked at for a minute at least. */
+    _Atomic uint64_t external[TURN_FAMILIES][TURN_EXTERNALS][2];
+    _Atomic uint32_t external_at[TURN_FAMILIES]; /* index + 1; 0: none */
 };
 
 /* 0; or -errno with one line in `why` that names flag, value and range. Opens nothing. */
@@ -43,6 +56,12 @@ MUST_USE int turn_host_init(struct turn_host *h, const struct config *cfg, struc
                             unsigned shards, char *why, size_t cap);
 void turn_host_fini(struct turn_host *h);
 
+/* Before shards serve. */
+void turn_host_add_own_port(struct turn_host *h, uint16_t port);
+
+/* By the errand thread, once a minute at most, or before threads start. */
+void turn_host_set_external(struct turn_host *h, enum turn_family f, const uint8_t ip[16]);
+bool turn_host_has_external(const struct turn_host *h, enum turn_family f, struct netaddr *out);
 /* The relayed address as clients are told it: the external IP of that family, if there is one. */
 void turn_host_external(const struct turn_host *h, const struct netaddr *relayed,
                         struct netaddr *out);
