@@ -130,6 +130,8 @@ enum {
     TURN_RAW_PASS = 1 << 20, /* and of all, before anything else has */
     TURN_PIPES_MAX = 64,     /* 256 of this size are what a user may have (§9) */
     TURN_PIPE_BYTES = 262144,
+    TURN_HOLD_MS = 50,        /* who has used up its bandwidth; nothing is dropped from a stream */
+    TURN_PAY = 1024,          /* bytes that are charged at a time */
     TURN_BULK_BYTES = 262144, /* a stretch that decides between copying and splice */
     TURN_BULK_READS = 64,     /* or so many reads */
     TURN_BULK_READ = 8192,

@@ -347,22 +347,29 @@ void turn_to_client(struct turn_shard *ts, struct turn_client *c, const struct t
         turn_count_drop(ts, TURN_DROP_LOST, 1);
 }
 
-bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n)
+bool turn_afford(struct turn_shard *ts, struct turn_client *c, size_t n)
 {
     const struct config *cfg = ts->s->d->cfg;
     uint64_t now_ms = ts->s->now_ms;
 
-    if (cfg->turn_bps_per_allocation || cfg->turn_bps_per_user) {
-        if (now_ms >= c->carried_ms + 1000) { /* a second's worth at a time */
-            c->carried_ms = now_ms;
-            c->carried = 0;
-        }
-        if ((cfg->turn_bps_per_allocation && c->carried + n > cfg->turn_bps_per_allocation) ||
-            (cfg->turn_bps_per_user && !turn_host_may_carry(ts->host, now_ms, c->charge.user, n))) {
-            STAT_INC(&ts->s->stats, turn_drop_bandwidth);
-            return false;
-        }
-        c->carried += n;
+    if (!cfg->turn_bps_per_allocation && !cfg->turn_bps_per_user)
+        return true;
+    if (now_ms >= c->carried_ms + 1000) { /* a second's worth at a time */
+        c->carried_ms = now_ms;
+        c->carried = 0;
+    }
+    if ((cfg->turn_bps_per_allocation && c->carried + n > cfg->turn_bps_per_allocation) ||
+        (cfg->turn_bps_per_user && !turn_host_may_carry(ts->host, now_ms, c->charge.user, n)))
+        return false;
+    c->carried += n;
+    return true;
+}
+
+bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n)
+{
+    if (!turn_afford(ts, c, n)) {
+        STAT_INC(&ts->s->stats, turn_drop_bandwidth);
+        return false;
     }
     c->datagrams[way]++;
     c->bytes[way] += n;

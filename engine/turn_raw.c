@@ -16,7 +16,7 @@ int turn_raws_init(struct turn_shard *ts)
     if (!t)
         return -ENOMEM;
     ts->raws = t;
-    t->retry.kind = TIMER_TURN_STREAM;
+    t->retry.kind = t->again.kind = TIMER_TURN_STREAM;
     /* Twice: those that end wait for their polls, and new ones need not wait for that. */
     if (!(err = slab_init(&t->slab, "turn connections", sizeof(struct turn_raw), conns * 2)) &&
         !(err = slab_init(&t->listeners, "turn listeners", sizeof(struct turn_raw_listener),
@@ -81,7 +81,7 @@ static void side_poll(struct turn_raw *raw, int i)
 
 void turn_raw_ready(struct turn_raw *raw)
 {
-    if (raw->ready || raw->state == RAW_CLOSED)
+    if (raw->ready || raw->held || raw->state == RAW_CLOSED)
         return;
     raw->ready = true;
     list_append(&raw->ts->raws->ready, &raw->ready_link);
@@ -105,7 +105,9 @@ static void raw_close(struct turn_raw *raw)
     raw->conn = NULL;
     if (raw->ready)
         list_remove(&ts->raws->ready, &raw->ready_link);
-    raw->ready = false;
+    if (raw->held)
+        list_remove(&ts->raws->held, &raw->held_link);
+    raw->ready = raw->held = false;
     for (int i = 0; i < 2; i++) {
         if (!raw->side[i].polled)
             continue;
@@ -348,9 +350,12 @@ void turn_raws_pass(struct turn_shard *ts)
 
 bool turn_raw_on_timer(struct turn_shard *ts, struct timer *t)
 {
-    if (t != &ts->raws->retry)
+    if (t == &ts->raws->retry)
+        turn_raw_retry(ts);
+    else if (t == &ts->raws->again)
+        turn_raw_again(ts);
+    else
         return false;
-    turn_raw_retry(ts);
     return true;
 }
 

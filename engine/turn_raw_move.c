@@ -79,6 +79,7 @@ static void count(struct turn_raw *raw, int from, size_t n)
         STAT_ADD(stats, turn_tcp_peer_bytes, n);
     else
         STAT_ADD(stats, turn_tcp_client_bytes, n);
+    raw->owed += n;
     if (raw->conn && raw->conn->alloc)
         turn_client_of(raw->conn->alloc)->bytes[from] += n;
     raw->ts->raws->left -= min_sz(n, raw->ts->raws->left);
@@ -235,8 +236,50 @@ static bool way_move(struct turn_raw *raw, int from)
     return true;
 }
 
+/* ---- bandwidth ---------------------------------------------------------------------------------
+ */
+
+/* A stream loses nothing: it waits until what it has carried is paid for. false: it is held. */
+static bool raw_pays(struct turn_raw *raw)
+{
+    struct turn_shard *ts = raw->ts;
+
+    while (raw->owed && raw->conn && raw->conn->alloc) {
+        size_t n = min_sz(raw->owed, TURN_PAY);
+
+        if (!turn_afford(ts, turn_client_of(raw->conn->alloc), n)) {
+            raw->held = true;
+            list_append(&ts->raws->held, &raw->held_link);
+            if (!timer_armed(&ts->raws->again))
+                wheel_arm(&ts->s->wheel, &ts->raws->again, ts->s->now_ms + TURN_HOLD_MS);
+            return false;
+        }
+        raw->owed -= n;
+    }
+    raw->owed = 0;
+    return true;
+}
+
+void turn_raw_again(struct turn_shard *ts)
+{
+    struct link *k;
+
+    while ((k = list_pop(&ts->raws->held))) {
+        struct turn_raw *raw = CONTAINER_OF(k, struct turn_raw, held_link);
+
+        raw->held = false;
+        turn_raw_ready(raw);
+    }
+}
+
 bool turn_raw_move(struct turn_raw *raw)
 {
+    const struct config *cfg = raw->ts->s->d->cfg;
+
+    if (!cfg->turn_bps_per_allocation && !cfg->turn_bps_per_user)
+        raw->owed = 0;
+    else if (!raw_pays(raw))
+        return true;
     for (int from = 0; from < 2; from++)
         if (!raw->way[from].shut && !way_move(raw, from))
             return false;

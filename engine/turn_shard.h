@@ -161,7 +161,8 @@ const struct turn_path *turn_client_path(struct turn_shard *ts, struct turn_clie
 /* Sends to an allocation's client, wherever it is. */
 void turn_to_client(struct turn_shard *ts, struct turn_client *c, const struct turn_piece *p,
                     bool is_data);
-/* May this client carry so many bytes more (--turn-bps-…)? Counts them, or the drop. */
+/* May this client carry so many bytes more (--turn-bps-…)? The second counts them, or the drop. */
+bool turn_afford(struct turn_shard *ts, struct turn_client *c, size_t n);
 bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n);
 
 /* turn_udp.c */
