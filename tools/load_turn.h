@@ -51,7 +51,7 @@ struct lt_opts {
     unsigned allocations, train, size, peers, users, slots, batch, window;
     bool bare; /* bench/bare/turn_bare.c is there instead of a TURN server */
     bool tcp, send_mode, echo, c2c, gro, plain, sha256, fresh, lossless, json, quiet, sleep;
-    uint64_t rate, seed;
+    uint64_t rate, seed, lives;
     double duration_s, warm_s, settle_s;
     struct netaddr bind[LT_BINDS_MAX];
     unsigned binds;
@@ -183,8 +183,9 @@ void lt_client_message(struct lt_alloc *a, struct bytes stun);
 void lt_client_tick(struct lt_alloc *a, uint64_t now_ms);
 /* A ConnectionBind for `id` under a's credentials. Gives its length. */
 size_t lt_client_connection_bind(struct lt_alloc *a, uint32_t id, uint8_t *buf, size_t cap);
-/* Is this its answer? 0, or an error code; 1: no STUN response at all. */
-unsigned lt_client_answer(struct bytes stun);
+/* What it was answered: 0, or an error code, of which 401 and 438 may be tried again with what a
+ * has learnt; 1: no STUN response at all. */
+unsigned lt_client_answer(struct lt_alloc *a, struct bytes stun);
 extern unsigned lt_waiting; /* transactions in flight */
 
 /* ---- payload ------------------------------------------------------------------------------- */

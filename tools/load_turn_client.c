@@ -221,21 +221,6 @@ size_t lt_client_connection_bind(struct lt_alloc *a, uint32_t id, uint8_t *buf, 
 
 /* ---- answers ------------------------------------------------------------------------------- */
 
-unsigned lt_client_answer(struct bytes stun)
-{
-    struct stun_msg m;
-    struct bytes phrase;
-    uint16_t code = 1;
-
-    if (stun_decode(stun, 0, &m) != STUN_OK)
-        return 1;
-    if (stun_class_of(m.type) == STUN_SUCCESS)
-        return 0;
-    if (stun_class_of(m.type) == STUN_ERROR)
-        (void)stun_error(&m, &code, &phrase);
-    return code;
-}
-
 static void told(struct lt_alloc *a, enum lt_state state, const char *why)
 {
     a->state = state;
@@ -274,6 +259,23 @@ static bool on_challenge(struct lt_alloc *a, const struct stun_msg *m)
         a->alg = STUN_ALG_SHA256;
     make_key(a);
     return true;
+}
+
+unsigned lt_client_answer(struct lt_alloc *a, struct bytes stun)
+{
+    struct stun_msg m;
+    struct bytes phrase;
+    uint16_t code = 1;
+
+    if (stun_decode(stun, 0, &m) != STUN_OK)
+        return 1;
+    if (stun_class_of(m.type) == STUN_SUCCESS)
+        return 0;
+    if (stun_class_of(m.type) == STUN_ERROR)
+        (void)stun_error(&m, &code, &phrase);
+    if (code == 401 || code == 438)
+        (void)on_challenge(a, &m);
+    return code;
 }
 
 static void on_error(struct lt_alloc *a, const struct stun_msg *m)

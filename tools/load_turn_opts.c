@@ -46,6 +46,7 @@ enum {
     KEY_ALLOC_RATE,
     KEY_SLOTS,
     KEY_FRESH,
+    KEY_LIVES,
     KEY_IDLE,
     KEY_STEPS,
     KEY_SETTLE,
@@ -93,6 +94,8 @@ static const struct argp_option options[] = {
       "allocate and release, --slots at once, on the same sockets with the same nonces", 0 },
     { "slots", KEY_SLOTS, "N", 0, "--alloc-rate: so many at once (64)", 0 },
     { "fresh", KEY_FRESH, NULL, 0, "--alloc-rate: each time a new socket without a nonce", 0 },
+    { "lives", KEY_LIVES, "N", 0,
+      "--alloc-rate: measure so many, unless --duration is over before (0: no matter)", 0 },
     { "idle", KEY_IDLE, NULL, 0, "hold allocations, and read the server's memory", 0 },
     { "steps", KEY_STEPS, "N,N,...", 0, "--idle: at so many (--allocations)", 0 },
     { "settle", KEY_SETTLE, "S", 0, "--idle: before reading (1)", 0 },
@@ -299,6 +302,9 @@ static error_t parse_number(int key, char *arg, struct argp_state *st)
     case KEY_SLOTS:
         lt_opt.slots = (unsigned)number(st, "slots", arg, 1, LT_ALLOCS_MAX);
         break;
+    case KEY_LIVES:
+        lt_opt.lives = number(st, "lives", arg, 0, UINT32_MAX);
+        break;
     case KEY_SETTLE:
         lt_opt.settle_s = seconds(st, "settle", arg);
         break;
@@ -342,7 +348,7 @@ static void check(struct argp_state *st)
         argp_error(st, "--client-to-client: an even number of allocations, no echo or direction");
     if (lt_opt.echo && lt_opt.way != LT_UP)
         argp_error(st, "--echo goes both ways by itself: no --direction");
-    if (lt_opt.bare &&
+    if (lt_opt.bare && lt_opt.mode != LT_TCP_RELAY &&
         (lt_opt.allocations != 1 || lt_opt.tcp || lt_opt.way != LT_UP || lt_opt.echo ||
          lt_opt.c2c || lt_opt.mode == LT_ALLOC_RATE || lt_opt.mode == LT_IDLE))
         argp_error(st, "--bare: one flow up, nothing else");

@@ -19,6 +19,7 @@ enum {
     BACKLOG = 4096,
     BARE_HELLO = 24,
     ANSWER_MAX = 1024,
+    BIND_TRIES = 3,
 };
 
 struct pipe {
@@ -88,11 +89,10 @@ static void all_of(int fd, const uint8_t *p, size_t n)
 }
 
 /* Exactly the answer, for what follows it is the peer's. */
-static void read_answer(int fd)
+static unsigned read_answer(struct lt_alloc *a, int fd)
 {
     uint8_t buf[ANSWER_MAX];
     size_t have = 0, want = STUN_HEADER;
-    unsigned code;
 
     while (have < want) {
         ssize_t got = readable(fd) ? recv(fd, buf + have, want - have, 0) : 0;
@@ -105,7 +105,21 @@ static void read_answer(int fd)
         if (want > sizeof(buf))
             lt_die("the answer to ConnectionBind is %zu bytes long", want);
     }
-    code = lt_client_answer(bytes_of(buf, have));
+    return lt_client_answer(a, bytes_of(buf, have));
+}
+
+/* The nonce may be good for the control connection only, and is then to be had here. */
+static void connection_bind(struct lt_alloc *a, int fd)
+{
+    uint8_t buf[ANSWER_MAX];
+    unsigned code = 0;
+
+    for (int i = 0; i < BIND_TRIES; i++) {
+        all_of(fd, buf, lt_client_connection_bind(a, a->connection_id, buf, sizeof(buf)));
+        code = read_answer(a, fd);
+        if (code != 401 && code != 438)
+            break;
+    }
     if (code)
         lt_die("ConnectionBind: %u", code);
 }
@@ -142,13 +156,10 @@ static void turn_setup(void)
     for (unsigned i = 0; i < lt_opt.allocations; i++) {
         struct lt_alloc *a = &lt_allocs[i];
         struct netaddr from = a->local;
-        uint8_t buf[ANSWER_MAX];
 
         from.port = 0;
         g.pipes[i].fd[0] = lt_tcp(&from, &lt_opt.at);
-        all_of(g.pipes[i].fd[0], buf,
-               lt_client_connection_bind(a, a->connection_id, buf, sizeof(buf)));
-        read_answer(g.pipes[i].fd[0]);
+        connection_bind(a, g.pipes[i].fd[0]);
     }
 }
 
