@@ -9,7 +9,9 @@ import subprocess
 import time
 
 COLOURS = {"sluice": "#2a6fbb", "bare": "#999999", "null": "#cccccc", "rust": "#c2571a",
-           "go": "#2a9d8f", "go-64k": "#76c7be", "same": "#2a6fbb", "cross": "#d1495b"}
+           "go": "#2a9d8f", "go-64k": "#76c7be", "same": "#2a6fbb", "cross": "#d1495b",
+           "recv/send": "#cccccc", "gro-gso": "#999999", "splice": "#999999", "coturn": "#c2571a",
+           "coturn-new": "#2a9d8f"}
 
 
 def spread(values):

@@ -42,7 +42,8 @@ def lift_files():
 
 def build(directory):
     """The programs of this tree, built if need be."""
-    want = ["engine/sluice", "tools/load-p2p", "bench/bench-bare"]
+    want = ["engine/sluice", "tools/load-p2p", "tools/load-turn", "bench/bench-bare",
+            "bench/bench-turn"]
     directory = pathlib.Path(directory)
     if not (directory / "build.ninja").exists():
         log("building")
