@@ -5,6 +5,7 @@
 #include "engine/control.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
+#include "engine/turn_cred.h"
 
 static void sum_stats(struct stats *sum, const struct stats *one)
 {
@@ -170,6 +171,22 @@ static int ops_reload(void *ctx, char *why, size_t cap)
     return -ENOTSUP;
 }
 
+/* Of the door as configured: RFC 5780's other addresses, which stand behind, are for its tests. */
+static int ops_turn_credentials(void *ctx, const char *name, uint32_t ttl_s, struct ops_cred *out,
+                                char *why, size_t cap)
+{
+    struct control *c = ctx;
+    struct turn_cred_place at = {
+        .host = c->d->turn,
+        .udp = c->d->turn_udp,
+        .tcp = c->d->turn_tcp,
+        .n = (unsigned)min_sz(c->d->turn_n, c->d->cfg->turn_n),
+        .unix_s = c->now_unix_s,
+    };
+
+    return turn_cred_make(&at, name, ttl_s, out, why, cap);
+}
+
 void control_ops_init(struct control *c)
 {
     c->ops = (struct ops){
@@ -180,6 +197,7 @@ void control_ops_init(struct control *c)
         .list_cancel = control_list_cancel,
         .drain = ops_drain,
         .reload = ops_reload,
+        .turn_credentials = ops_turn_credentials,
         .log = c->d->log,
     };
 }
