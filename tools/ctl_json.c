@@ -35,6 +35,12 @@ static const char *skip_value(const char *p)
     return p;
 }
 
+/* A daemon of ours writes none; whoever edits what it wrote does. */
+static const char *skip_blanks(const char *p)
+{
+    return p + strspn(p, " \t\r\n");
+}
+
 static unsigned hex4(const char *p)
 {
     unsigned v = 0;
@@ -86,15 +92,19 @@ const char *ctl_get(const char *json, const char *key, char out[CTL_VALUE])
 
     out[0] = '\0';
     while (p && (*p == '{' || *p == ',')) {
-        const char *name = strchr(p, '"'), *end, *value;
+        const char *name = strchr(p, '"'), *end, *value, *stop;
 
         if (!name)
             break;
         end = skip_string(name);
-        value = *end == ':' ? end + 1 : end;
-        p = skip_value(value);
+        value = skip_blanks(end);
+        value = *value == ':' ? skip_blanks(value + 1) : value;
+        stop = skip_value(value);
+        p = skip_blanks(stop);
         if ((size_t)(end - name - 2) == strlen(key) && strncmp(name + 1, key, strlen(key)) == 0) {
-            copy_value(value, p, out, CTL_VALUE);
+            while (stop > value && strchr(" \t\r\n", stop[-1]))
+                stop--;
+            copy_value(value, stop, out, CTL_VALUE);
             break;
         }
     }

@@ -36,7 +36,8 @@ static const struct argp_option options[] = {
     { "credentials", 'c', "FILE", 0,
       "both, as `sluicectl turn-credentials` writes them; - is stdin", 0 },
     { "datagrams", 'n', "N", 0, "how many of 1000 bytes (32)", 0 },
-    { "bind", 'b', "IP", 0, "the local address, also of the peer", 0 },
+    { "bind", 'b', "IP", 0,
+      "the local address, also of the peer: a server refuses peers at its own", 0 },
     { "through-relay", 'r', NULL, 0,
       "the peer is a second allocation instead of a socket here, which the server may not reach",
       0 },
@@ -289,6 +290,7 @@ static bool peer_open(struct tc *c, struct tc *second, struct peer *p)
     return true;
 }
 
+/* What was allocated is given back, whatever came of it. */
 static int do_echo(struct tc *c)
 {
     static struct tc second = { .fd = -1 };
@@ -304,11 +306,12 @@ static int do_echo(struct tc *c)
     if (!allocate(c, "client"))
         return say_failed("allocate", c);
     if (!peer_open(c, &second, &p))
-        return say_failed("peer", c);
-    if (!tc_channel(c, CHANNEL, &p.at))
-        return say_failed("channel", c);
-    status = carry(c, &p);
-    if (opt.through_relay && !tc_release(&second))
+        status = say_failed("peer", c);
+    else if (!tc_channel(c, CHANNEL, &p.at))
+        status = say_failed("channel", c);
+    else
+        status = carry(c, &p);
+    if (second.lifetime_s && !tc_release(&second))
         status = say_failed("release", &second);
     if (!tc_release(c))
         status = say_failed("release", c);

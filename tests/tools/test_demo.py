@@ -29,6 +29,8 @@ def test_it_shows_a_circuit_in_under_ten_seconds():
     assert len(lines) >= 6 and all(line.startswith("✔ ") for line in lines), done.stdout
     assert any("SHA-256" in line for line in lines)
     assert any("neither was told the other's address" in line for line in lines)
+    assert any("STUN told a client" in line for line in lines)
+    assert any("TURN carried 32 datagrams" in line and "SHA-256" in line for line in lines)
 
 
 def test_a_relay_that_is_not_there_is_a_failure():
@@ -55,6 +57,48 @@ def test_it_tries_a_relay_that_runs_elsewhere(tmp_path):
     finally:
         relay.terminate()
         assert relay.wait(20) == 0
+
+
+def test_it_tries_a_turn_server_that_runs_elsewhere(tmp_path):
+    data = tmp_path / "data"
+    relay = subprocess.Popen(
+        [BUILD / "engine/sluice", "--listen-p2p", "127.0.0.1:0", "--listen-http", "off",
+         "--listen-dig", "off", "--listen-turn", "127.0.0.1:0", "--turn-secret", "north",
+         "--turn-allow-peer", "127.0.0.0/8", "--data", data, "--drain-secs", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said = []
+        for line in relay.stdout:
+            said.append(line.strip())
+            if line.startswith("try it:"):
+                break
+        at = {line.split(": ")[0]: line.split(": ")[1] for line in said if " address: " in line}
+        given = tmp_path / "credentials"
+        given.write_bytes(subprocess.run([BUILD / "tools/sluicectl", "--data", data,
+                                          "turn-credentials"], capture_output=True).stdout)
+        flags = ["--against", at["relay address"], "--turn", at["turn address"]]
+        done = demo(*flags, "--turn-credentials", given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "TURN carried 32 datagrams" in done.stdout, done.stdout
+        done = demo(*flags)
+        assert done.returncode == 0 and "– TURN at" in done.stdout, done.stdout
+        given.write_text('{"username":"a","password":"b"}')
+        done = demo(*flags, "--turn-credentials", given)
+        assert done.returncode == 1 and "✘ TURN carries" in done.stdout, done.stdout
+        assert "the server says 401" in done.stdout
+    finally:
+        relay.terminate()
+        assert relay.wait(20) == 0
+
+
+def test_turn_datagrams_that_change_are_a_failure():
+    script = f"source {quote(str(ROOT))}/tools/demo; compare_turn 1 \"$1\" \"$2\"; exit $FAILED"
+    allocated = "allocated client relayed=1.2.3.4:5 lifetime=600"
+    good = "echo datagrams=1 bytes=1000 sent-sha256=aa received-sha256=aa match=yes"
+    for echo, status in [(good, 0), (good.replace("=yes", "=no"), 1), ("", 1),
+                         (good.replace("received-sha256=aa", "received-sha256=bb"), 1)]:
+        done = subprocess.run(["bash", "-c", script, "x", allocated, echo], capture_output=True)
+        assert done.returncode == status, (echo, done.stdout.decode())
 
 
 def test_a_circuit_that_changes_bytes_or_tells_an_address_is_a_failure():
