@@ -254,10 +254,10 @@ def bound(kind, ip, port=0):
 class UdpPath:
     stream = False
 
-    def __init__(self, server, source=None, port=0):
+    def __init__(self, server, source=None, port=0, make=bound):
         self.server = server
-        self.sock = bound(socket.SOCK_DGRAM, source or
-                          ('::1' if ':' in server[0] else next_ip()), port)
+        self.sock = make(socket.SOCK_DGRAM, source or
+                         ('::1' if ':' in server[0] else next_ip()), port)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self.local = self.sock.getsockname()[:2]
 
@@ -282,9 +282,9 @@ class UdpPath:
 class TcpPath:
     stream = True
 
-    def __init__(self, server, source=None):
-        self.sock = bound(socket.SOCK_STREAM, source or
-                          ('::1' if ':' in server[0] else next_ip()))
+    def __init__(self, server, source=None, port=0, make=bound):
+        self.sock = make(socket.SOCK_STREAM, source or
+                         ('::1' if ':' in server[0] else next_ip()), port)
         self.sock.settimeout(10 * SLOW)
         self.sock.connect(server)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -546,8 +546,8 @@ class Client:
 class UdpPeer:
     """Somebody at the other side of the relay."""
 
-    def __init__(self, ip=None, port=0):
-        self.sock = bound(socket.SOCK_DGRAM, ip or next_ip(), port)
+    def __init__(self, ip=None, port=0, make=bound):
+        self.sock = make(socket.SOCK_DGRAM, ip or next_ip(), port)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self.at = self.sock.getsockname()[:2]
 

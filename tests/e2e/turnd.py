@@ -48,8 +48,8 @@ class Turnd:
     def udp(self, source=None, port=0, at=None, **options):
         return self._client(UdpPath(at or self.at, source, port), options)
 
-    def tcp(self, source=None, at=None, **options):
-        return self._client(TcpPath(at or self.at, source), options)
+    def tcp(self, source=None, port=0, at=None, **options):
+        return self._client(TcpPath(at or self.at, source, port), options)
 
     def client(self, kind, **options):
         """kind: 'udp' or 'tcp', for tests that run over both."""
