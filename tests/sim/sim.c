@@ -10,6 +10,7 @@
 #include "engine/clock.h"
 #include "engine/rng.h"
 #include "tests/sim/sim_peer.h"
+#include "tests/sim/sim_turn.h"
 
 enum {
     UNIX_START_S = 1700000000,
@@ -117,6 +118,38 @@ static struct ring *ring_of(uint64_t seed, bool control, const struct mbox *mail
     return ring_new(&o, &err, &what);
 }
 
+static void turn_new(struct sim *s)
+{
+    char why[256];
+
+    ASSERT(turn_host_init(&s->turn_host, &s->cfg, s->d.quota, SIM_SHARDS, why, sizeof(why)) == 0);
+    for (unsigned i = 0; i < s->cfg.turn_n; i++)
+        turn_host_add_own_port(&s->turn_host, s->cfg.turn[i].addr.port);
+    turn_host_add_own_port(&s->turn_host, s->cfg.p2p[0].addr.port);
+    s->d.turn = &s->turn_host;
+    for (unsigned i = 0; i < SIM_SHARDS; i++) {
+        ASSERT(turn_shard_init(&s->turn_shard[i], &s->shard[i], &s->turn_host) == 0);
+        s->shard[i].turn = &s->turn_shard[i];
+    }
+}
+
+static void turn_open(struct sim *s, unsigned shard)
+{
+    int udp[CONFIG_LISTEN_MAX], tcp[CONFIG_LISTEN_MAX];
+
+    for (unsigned k = 0; k < s->cfg.turn_n; k++) {
+        const struct netaddr *at = &s->cfg.turn[k].addr;
+
+        do /* faults are for later */
+            udp[k] =
+                ring_bind_udp(at, RING_UDP_REUSEPORT | RING_UDP_PKTINFO | RING_UDP_V6ONLY, 0, NULL);
+        while (udp[k] < 0);
+        tcp[k] = ring_listen_tcp(at, true, true, LISTEN_BACKLOG, NULL);
+        ASSERT(tcp[k] >= 0);
+    }
+    turn_shard_start(s->shard[shard].turn, udp, tcp, s->cfg.turn_n);
+}
+
 static void start(struct sim *s)
 {
     const struct netaddr at = s->cfg.p2p[0].addr;
@@ -129,6 +162,8 @@ static void start(struct sim *s)
         s->shard[i].log = log_attach(s->log, "shard");
         s->d.shard[i] = &s->shard[i];
     }
+    if (s->cfg.turn_on)
+        turn_new(s);
     ASSERT(control_init(&s->control, &s->d) == 0);
     s->control.log = log_attach(s->log, "main");
     s->d.control = &s->control;
@@ -141,6 +176,8 @@ static void start(struct sim *s)
         fd = ring_listen_tcp(&at, false, true, LISTEN_BACKLOG, &s->at);
         ASSERT(fd >= 0);
         shard_start(&s->shard[i], s->ring[i], &fd, 1);
+        if (s->cfg.turn_on)
+            turn_open(s, i);
     }
 }
 
@@ -172,8 +209,13 @@ struct sim *sim_new(uint64_t seed, struct sim_opts net, const struct config *cfg
 
 void sim_free(struct sim *s)
 {
-    for (unsigned i = 0; i < SIM_SHARDS; i++)
+    for (unsigned i = 0; i < SIM_SHARDS; i++) {
+        if (s->shard[i].turn != NULL)
+            turn_shard_fini(s->shard[i].turn);
         shard_fini(&s->shard[i]);
+    }
+    if (s->d.turn != NULL)
+        turn_host_fini(s->d.turn);
     control_fini(&s->control);
     daemon_fini(&s->d);
     for (unsigned i = 0; i <= SIM_SHARDS; i++)
@@ -198,7 +240,7 @@ static void after_end(struct sim *s, unsigned owner)
     if (ring_wait(s->ring[owner], UINT64_MAX) != 0)
         sim_break(s, "a ring without owner fails");
     while (ring_next(s->ring[owner], &cqe))
-        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_CANCEL && owner < SIM_SHARDS)
+        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_TURN_RAW && owner < SIM_SHARDS)
             sim_break(s, "shard %u ended before its operation %u", owner, ud_op(cqe.ud));
 }
 
@@ -242,6 +284,8 @@ bool sim_step(struct sim *s)
             turn(s, order[i]);
     for (size_t i = 0; i < s->conns_n; i++)
         sim_conn_look(s->conns[i]);
+    if (s->turn != NULL)
+        sim_turn_look(s->turn);
     sim_check_cheap(s);
     if (s->full_every != 0 && s->steps % s->full_every == 0)
         sim_check_full(s);

@@ -12,6 +12,7 @@
 
 #include "engine/control.h"
 #include "engine/shard.h"
+#include "engine/turn_shard.h"
 #include "tests/sim/sim_net.h"
 
 enum { SIM_SHARDS = 2, SIM_BUCKETS = 256, SIM_IDENTS_MAX = 64 };
@@ -20,6 +21,7 @@ struct sim_conn;
 struct sim_stream;
 struct sim_flow;
 struct sim_ident;
+struct sim_turn;
 
 struct sim {
     uint64_t seed, steps;
@@ -49,6 +51,12 @@ struct sim {
     void (*on_stop)(struct sim_stream *st);
     void (*on_joined)(struct sim_stream *st);
     void *arg; /* of those */
+
+    /* The TURN door, when cfg.turn_on: d.turn and shard.turn are these. */
+    struct turn_host turn_host;
+    struct turn_shard turn_shard[SIM_SHARDS];
+    uint32_t turn_keys;    /* that TURN holds in the quota table */
+    struct sim_turn *turn; /* its clients: sim_turn.h; NULL: none */
 };
 
 /* Defaults as sluice has them (preset NULL: none), doors other than libp2p closed. */

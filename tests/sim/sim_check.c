@@ -4,8 +4,15 @@
 #include <stdlib.h>
 
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_turn.h"
 
 enum { TALLY_MAX = 1024 };
+
+/* How what TURN's shards tell each other begins: turn_mail.c. */
+struct turn_letter_head {
+    struct mnode node;
+    struct chunk *chunk;
+};
 
 /* Counts by key, to hold against the quota table. */
 struct tally {
@@ -65,6 +72,15 @@ static size_t count_queue(struct census *x, const struct chunkq *q, const char *
     return bytes;
 }
 
+static void count_letters(struct census *x, const struct mnode *n)
+{
+    size_t bytes = 0;
+
+    for (; n != NULL; n = n->next)
+        if (n->kind == MAIL_TURN) /* it lies in a chunk, which it names */
+            count_chunks(x, CONTAINER_OF(n, struct turn_letter_head, node)->chunk, &bytes);
+}
+
 static void check_chunks(struct census *x)
 {
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
@@ -72,6 +88,8 @@ static void check_chunks(struct census *x)
         size_t bytes = 0;
 
         count_chunks(x, atomic_load(&p->returned), &bytes);
+        count_letters(x, atomic_load(&x->s->shard[i].mbox.head));
+        count_letters(x, x->s->shard[i].kept);
     }
     for (unsigned i = 0; i < SIM_SHARDS; i++)
         for (int size = 0; size < CHUNK_SIZES; size++)
@@ -273,8 +291,9 @@ static void check_quota(struct census *x)
         x->peers += strcmp(t->what[i], "connections of a peer") == 0;
         x->peers_in_circuits += strcmp(t->what[i], "circuits of a peer") == 0;
     }
-    if (quota_live(q) != t->n)
-        sim_break(x->s, "%zu keys are counted, %u have an owner", quota_live(q), t->n);
+    if (quota_live(q) != t->n + x->s->turn_keys)
+        sim_break(x->s, "%zu keys are counted, %u have an owner", quota_live(q),
+                  t->n + x->s->turn_keys);
     if (atomic_load(&x->s->d.peers_connected) != x->peers ||
         atomic_load(&x->s->d.peers_in_circuits) != x->peers_in_circuits)
         sim_break(x->s, "peers: %u connected of %u, %u in circuits of %u",
@@ -394,6 +413,8 @@ void sim_check_full(struct sim *s)
     for (unsigned i = 0; i < SIM_SHARDS; i++)
         check_shard(&x, &s->shard[i]);
     check_chunks(&x);
+    if (s->d.turn != NULL)
+        sim_check_turn(s);
     check_quota(&x);
     check_reservations(&x);
     check_gauges(&x);
@@ -418,6 +439,8 @@ void sim_check_cheap(struct sim *s)
 void sim_check_ended(struct sim *s)
 {
     sim_check_full(s);
+    if (s->d.turn != NULL)
+        sim_check_turn_ended(s);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
         struct shard *sh = &s->shard[i];
 

@@ -140,6 +140,9 @@ long sim_udp_take(struct sim_net *net, int ep, struct netaddr *from, void *p, si
  * to `to`: a hash of the 4-tuple, so that a client that wants a certain shard tries ports. -1:
  * nobody is there. */
 int sim_udp_lands(struct sim_net *net, const struct netaddr *to, const struct netaddr *from);
+unsigned sim_udp_fds(const struct sim_net *net); /* datagram sockets that the engine has open */
+/* One of them with something unread while everybody sleeps and no news of it is on its way; -1. */
+int sim_udp_unread(struct sim_net *net);
 /* ICMP says of what went from `from` to `to` that it did not get there. */
 void sim_udp_icmp(struct sim_net *net, const struct netaddr *from, const struct netaddr *to,
                   uint8_t type, uint8_t code, uint32_t mtu);

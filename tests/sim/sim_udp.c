@@ -617,3 +617,34 @@ int sim_udp_lands(struct sim_net *net, const struct netaddr *to, const struct ne
 
     return lookup(net, to, from, &idx) != NULL ? idx : -1;
 }
+
+/* ---- for checks ----------------------------------------------------------------------------- */
+
+unsigned sim_udp_fds(const struct sim_net *net)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < net->fds_max && net->fds_open > 0; i++)
+        n += net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP;
+    return n;
+}
+
+static bool news_of_polls(const struct sim_net *net)
+{
+    for (const struct ring *r = net->rings; r != NULL; r = r->next) {
+        for (size_t i = 0; i < r->coming.n; i++)
+            if (r->coming.v[i].op == SIM_POLL)
+                return true;
+    }
+    return false;
+}
+
+int sim_udp_unread(struct sim_net *net)
+{
+    if (sim_rings_runnable(net) || news_of_polls(net))
+        return -1;
+    for (unsigned i = 0; i < net->fds_max; i++)
+        if (net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP && sim_udp_ready(net->fds[i]))
+            return net->fds[i]->fd;
+    return -1;
+}
