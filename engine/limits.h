@@ -130,6 +130,7 @@ enum {
     TURN_RAW_PASS = 1 << 20, /* and of all, before anything else has */
     TURN_PIPES_MAX = 64,     /* 256 of this size are what a user may have (§9) */
     TURN_PIPE_BYTES = 262144,
+    TURN_HALF_MS = 10000,     /* one side has closed, and the other says nothing */
     TURN_HOLD_MS = 50,        /* who has used up its bandwidth; nothing is dropped from a stream */
     TURN_PAY = 1024,          /* bytes that are charged at a time */
     TURN_BULK_BYTES = 262144, /* a stretch that decides between copying and splice */

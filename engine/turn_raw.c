@@ -16,7 +16,7 @@ int turn_raws_init(struct turn_shard *ts)
     if (!t)
         return -ENOMEM;
     ts->raws = t;
-    t->retry.kind = t->again.kind = TIMER_TURN_STREAM;
+    t->retry.kind = t->again.kind = t->linger.kind = TIMER_TURN_STREAM;
     /* Twice: those that end wait for their polls, and new ones need not wait for that. */
     if (!(err = slab_init(&t->slab, "turn connections", sizeof(struct turn_raw), conns * 2)) &&
         !(err = slab_init(&t->listeners, "turn listeners", sizeof(struct turn_raw_listener),
@@ -107,7 +107,9 @@ static void raw_close(struct turn_raw *raw)
         list_remove(&ts->raws->ready, &raw->ready_link);
     if (raw->held)
         list_remove(&ts->raws->held, &raw->held_link);
-    raw->ready = raw->held = false;
+    if (raw->half)
+        list_remove(&ts->raws->halves, &raw->half_link);
+    raw->ready = raw->held = raw->half = false;
     for (int i = 0; i < 2; i++) {
         if (!raw->side[i].polled)
             continue;
@@ -354,6 +356,8 @@ bool turn_raw_on_timer(struct turn_shard *ts, struct timer *t)
         turn_raw_retry(ts);
     else if (t == &ts->raws->again)
         turn_raw_again(ts);
+    else if (t == &ts->raws->linger)
+        turn_raw_linger(ts);
     else
         return false;
     return true;

@@ -41,10 +41,11 @@ struct turn_raw {
     struct turn_shard *ts;
     struct turn_conn *conn; /* NULL: the machine knows it no more */
     uint8_t state, ops;
-    bool ready, held;
+    bool ready, held, half;
     int error; /* of connecting, known at once; 0 */
-    struct link ready_link, end_link, held_link;
-    size_t owed; /* moved, and not charged to its client's bandwidth yet */
+    struct link ready_link, end_link, held_link, half_link;
+    uint64_t half_ms; /* closed on one side, and nothing has come from the other since */
+    size_t owed;      /* moved, and not charged to its client's bandwidth yet */
     struct turn_raw_side side[2];
     struct turn_raw_way way[2]; /* by where it comes from */
     struct chunkq late;         /* came behind the ConnectionBind: the peer gets it first */
@@ -68,6 +69,8 @@ struct turn_raws {
     struct list ready, ended;
     struct list held;   /* by their clients' bandwidth */
     struct timer again; /* for those */
+    struct list halves; /* by half_ms */
+    struct timer linger;
     struct list parked; /* listeners that met the end of the descriptors */
     struct timer retry; /* for those */
     struct turn_raw_listener *bucket[TURN_LISTEN_BUCKETS];
@@ -96,6 +99,7 @@ void turn_raw_end(struct turn_raw *raw); /* by itself: the machine is told */
 /* turn_raw_move.c: false: it has ended, well or badly. */
 bool turn_raw_move(struct turn_raw *raw);
 void turn_raw_again(struct turn_shard *ts); /* those that were held */
+void turn_raw_linger(struct turn_shard *ts);
 void turn_raw_pipes_drop(struct turn_raw *raw);
 void turn_raw_pipes_fini(struct turn_raws *t);
 

@@ -71,6 +71,47 @@ enum step {
     STEP_BAD,  /* the pair ends */
 };
 
+static void half_stamp(struct turn_raw *raw)
+{
+    struct turn_shard *ts = raw->ts;
+
+    if (raw->half)
+        list_remove(&ts->raws->halves, &raw->half_link);
+    raw->half = true;
+    raw->half_ms = ts->s->now_ms;
+    list_append(&ts->raws->halves, &raw->half_link);
+    if (!timer_armed(&ts->raws->linger))
+        wheel_arm(&ts->s->wheel, &ts->raws->linger, raw->half_ms + TURN_HALF_MS);
+}
+
+static bool half_has_more(const struct turn_raw *raw)
+{
+    for (int i = 0; i < 2; i++)
+        if (!raw->way[i].shut && (raw->side[i].readable || raw->way[i].in_pipe))
+            return true;
+    return raw->late.bytes != 0;
+}
+
+/* A peer that has closed looks like one that has only said its last, until bytes sent to it come
+ * back as a reset. So half a pair lives on while it moves, and not for ever. */
+void turn_raw_linger(struct turn_shard *ts)
+{
+    struct list *halves = &ts->raws->halves;
+
+    while (halves->first) {
+        struct turn_raw *raw = CONTAINER_OF(halves->first, struct turn_raw, half_link);
+
+        if (ts->s->now_ms < raw->half_ms + TURN_HALF_MS) {
+            wheel_arm(&ts->s->wheel, &ts->raws->linger, raw->half_ms + TURN_HALF_MS);
+            return;
+        }
+        if (half_has_more(raw)) /* it waits for a slow reader: TCP's own timeout is for that */
+            half_stamp(raw);
+        else
+            turn_raw_end(raw);
+    }
+}
+
 static void count(struct turn_raw *raw, int from, size_t n)
 {
     struct stats *stats = &raw->ts->s->stats;
@@ -80,6 +121,8 @@ static void count(struct turn_raw *raw, int from, size_t n)
     else
         STAT_ADD(stats, turn_tcp_client_bytes, n);
     raw->owed += n;
+    if (raw->half)
+        half_stamp(raw);
     if (raw->conn && raw->conn->alloc)
         turn_client_of(raw->conn->alloc)->bytes[from] += n;
     raw->ts->raws->left -= min_sz(n, raw->ts->raws->left);
@@ -230,6 +273,7 @@ static bool way_move(struct turn_raw *raw, int from)
         w->shut = true; /* half-close goes on to the other side (turn.md §12) */
         if (ring_shutdown(raw->side[!from].fd, SHUT_WR) < 0)
             return false;
+        half_stamp(raw);
     }
     if (step == STEP_MOVED && !w->shut)
         turn_raw_ready(raw); /* there is more, and others come first */

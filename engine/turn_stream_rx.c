@@ -102,6 +102,24 @@ static void stream_bad(struct turn_stream *st)
     turn_stream_close(st);
 }
 
+/* Nothing that we would hear begins so: not worth the wait for its end. All of it tells by its
+ * first bytes: the cookie (RFC 8489 §5), or the channel's number. */
+static bool is_foreign(const struct turn_stream *st, struct bytes in)
+{
+    const struct turn_limits *l = &st->ts->machine.config.limits;
+    struct cur c = cur_of(in);
+    uint16_t first = cur_u16(&c);
+
+    if (c.bad)
+        return false;
+    if (first >= CHAN_MIN)
+        return first > (l->compat_channels ? CHAN_COMPAT_MAX : CHAN_MAX);
+    cur_u16(&c);
+    uint32_t cookie = cur_u32(&c);
+
+    return !c.bad && cookie != STUN_COOKIE && !l->classic; /* RFC 3489 had none */
+}
+
 /* The next unit of what was kept and what came. false: none, or closed. */
 static bool unit_next(struct turn_stream *st, struct cur *in, struct bytes *unit)
 {
@@ -141,6 +159,10 @@ static bool unit_next(struct turn_stream *st, struct cur *in, struct bytes *unit
 
         memcpy(p->p + p->n, more.p, more.n);
         p->n += more.n;
+        if (is_foreign(st, bytes_of(p->p, p->n))) {
+            stream_bad(st);
+            return false;
+        }
     }
     return false;
 }
