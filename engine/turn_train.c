@@ -214,7 +214,11 @@ static void send_singly(struct turn_trains *t, const struct train *tr)
     for (uint16_t i = tr->first; i != NO_PIECE; i = t->piece[i].next) {
         struct iovec iov[PIECE_IOVECS];
 
-        if (send_iov(tr, iov, piece_iov(&t->piece[i], iov), 0) < 0)
+        int r = send_iov(tr, iov, piece_iov(&t->piece[i], iov), 0);
+
+        if (r == -EMSGSIZE)
+            tr->e->too_big = tr->to;
+        if (r < 0)
             STAT_INC(t->stats, turn_drop_send);
         else
             count_sent(t->stats, 1);

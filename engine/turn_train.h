@@ -22,8 +22,10 @@ enum {
 struct turn_egress {
     int fd;
     bool v6, df;
-    bool plain;           /* segmentation offload was refused: never again (sticky) */
-    uint16_t segment_max; /* longer segments go alone: the path was too narrow for them; 0: any */
+    bool plain;             /* segmentation offload was refused: never again (sticky) */
+    struct netaddr too_big; /* the last destination of one that the way out was too narrow for: the
+                               kernel's own error does not tell its port */
+    uint16_t segment_max;   /* longer segments go alone: the path was too narrow for them; 0: any */
 };
 
 /* One datagram. */

@@ -186,6 +186,14 @@ static void door_train(struct turn_sock *k, const struct ring_dgram *d)
 /* ---- from peers -------------------------------------------------------------------------------
  */
 
+/* What IPv6 can carry is more than a message has room for behind an address (RFC 8656 §11.3). */
+static bool indication_holds(const struct netaddr *peer, size_t n)
+{
+    size_t before = netaddr_is4(peer) ? 4 + 8 + 4 : 4 + 20 + 4;
+
+    return n <= STUN_BODY_MAX - before; /* both are fours */
+}
+
 static void peer_piece(struct turn_shard *ts, struct turn_client *c, const struct netaddr *peer,
                        uint16_t channel, struct bytes data)
 {
@@ -195,6 +203,9 @@ static void peer_piece(struct turn_shard *ts, struct turn_client *c, const struc
 
     if (channel) {
         chandata_head(head, channel, (uint16_t)data.n);
+    } else if (!indication_holds(peer, data.n)) {
+        STAT_INC(&ts->s->stats, turn_drop_truncated);
+        return;
     } else {
         struct stun_addr from = stun_addr_of(peer);
         uint8_t tid[STUN_TID];
@@ -283,8 +294,11 @@ static void read_errors(struct turn_sock *k)
 {
     struct ring_icmp e;
 
-    for (int n = 0; n < TURN_ERRORS_MAX && ring_udp_error(k->out.fd, &e); n++)
+    for (int n = 0; n < TURN_ERRORS_MAX && ring_udp_error(k->out.fd, &e); n++) {
+        if (e.peer.port == 0 && memcmp(e.peer.ip, k->out.too_big.ip, sizeof(e.peer.ip)) == 0)
+            e.peer = k->out.too_big;
         tell_icmp(k, &e);
+    }
 }
 
 /* ---- reading ----------------------------------------------------------------------------------
