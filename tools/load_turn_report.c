@@ -77,6 +77,8 @@ static void print_json(const struct lt_report *r, bool ok)
            per(cpu_ns / 1e9, (double)r->in.bytes / 1073741824));
     printf("\"lives\":%" PRIu64 ",\"lives_per_s\":%.1f,\"cpu_us_per_life\":%.3f,", r->in.lives,
            per((double)r->in.lives, s), per(cpu_ns / 1000, (double)r->in.lives));
+    printf("\"total_sent\":%" PRIu64 ",\"total_received\":%" PRIu64 ",", lt_totals.sent,
+           lt_totals.received);
     printf("\"lost\":%" PRIu64 ",\"mismatches\":%" PRIu64 ",\"doubles\":%" PRIu64
            ",\"reordered\":%" PRIu64 ",\"stalls\":%" PRIu64 ",\"failed\":%" PRIu64
            ",\"refused\":%" PRIu64 ",\"moves\":%" PRIu64 ",",

@@ -106,7 +106,7 @@ class TurnBench(Bench):
             server = Server(name, [
                 *enter, self.bin / "sluice", "--preset", "turn", "--data", data, "--listen-turn",
                 f"{address}:@PORT@", "--listen-http", "off", "--shards", 1, "--turn-secret", SECRET,
-                "--turn-allow-peer", "127.0.0.0/8", "--turn-allow-peer", "10.66.0.0/24",
+                "--turn-allow-peer", "127.0.0.1/32", "--turn-allow-peer", "10.66.0.0/24",
                 "--turn-ports", "10000-65535", "--turn-replies-per-ip", "0", "--log-level", "warn",
                 *flags], self.server_core, relay="turn", data=data)
         server.address, server.end = address, end
