@@ -226,12 +226,13 @@ enum turn_act {
 };
 
 struct turn_wish {
-    bool family[TURN_FAMILIES];
-    bool tcp; /* listen, and connect from the same port */
+    bool family[TURN_FAMILIES]; /* none with a token: that of its port is granted */
+    bool tcp;                   /* listen, and connect from the same port */
     bool
         even; /* EVEN-PORT; without `reserve` the odd port next to it stays free (CVE-2026-73215) */
     bool reserve;   /* and keep the next port for 30 s under a token */
-    bool has_token; /* take the port of that token instead; 508 unless it is the owner's */
+    bool has_token; /* take the port of that token instead, of whichever family it is; 508 unless
+                       it is the owner's */
     uint8_t token[TURN_TOKEN];
     struct bytes
         quota; /* whose: the id of an ephemeral name, else the name, else the hash; borrows */

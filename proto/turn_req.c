@@ -245,6 +245,8 @@ static unsigned read_wish(const struct turn_req *r, struct turn_wish *w)
     w->has_token = token;
     if (token)
         memcpy(w->token, stun_value(m, STUN_RESERVATION_TOKEN).p, TURN_TOKEN);
+    if (token) /* the family is that of the port which was kept, and known to the caller */
+        return 0;
     w->family[TURN_V4] = family == 1;
     w->family[TURN_V6] = family == 2 || two;
     if (!two && !l->family[family - 1])
@@ -316,7 +318,7 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
 {
     struct turn_seal seal = { a->reply_mac, a->key, a->fingerprint };
     unsigned code = grant->error;
-    bool any = false;
+    bool any = false, by_token = !a->had[TURN_V4] && !a->had[TURN_V6];
 
     ASSERT(a->pending);
     ASSERT(out->cap >= TURN_REPLY_MAX);
@@ -324,7 +326,8 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
     out->alloc = a;
     for (int f = 0; !code && f < TURN_FAMILIES; f++) {
         if (grant->has[f]) {
-            ASSERT(a->had[f]);
+            ASSERT(a->had[f] || by_token);
+            a->had[f] = true;
             a->half[f] = (struct turn_half){ .live = true,
                                              .relayed = grant->relayed[f],
                                              .expires_ms = now.ms + a->lifetime_ms };
@@ -335,6 +338,8 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
     }
     if (!code && !any) /* both failed, or the only one */
         code = a->half[TURN_V4].error ? a->half[TURN_V4].error : a->half[TURN_V6].error;
+    if (!code && !any)
+        code = 508; /* nothing, and no word why */
     if (code) {
         struct stun_addr alternate = stun_addr_of(&grant->alternate);
         uint8_t id[STUN_ID];

@@ -191,7 +191,10 @@ Test(turn_allocate, turn_52_turn_54_wishes_are_passed_on)
     cr_assert(wanted(TOKEN) == -1);
     cr_expect(w.out.wish.has_token && memcmp(w.out.wish.token, "abcdefgh", 8) == 0);
     cr_expect(bytes_eq(w.out.wish.quota, bytes_str("alice")));
+    cr_expect(not(w.out.wish.family[TURN_V4] || w.out.wish.family[TURN_V6]));
     cr_assert(grant_wish(508) == 508, "not his, or gone");
+    cr_assert(wanted(TOKEN) == -1);
+    cr_assert(grant_wish(0) == 508, "no port");
     cr_assert(wanted(0) == -1);
     cr_expect(grant_wish(486) == 486, "turn_56: the quota is the caller's");
     cr_assert(wanted(ONE6) == -1);
@@ -442,6 +445,23 @@ Test(turn_allocate, turn_52_a_token_leads_to_its_shard)
     w.t.config.place.shards = 3;
     cr_expect(allocate_with(&alice, token) == -1 && w.out.act == TURN_BIND,
               "no such shard: its owner is asked here, and knows none");
+}
+
+/* The port of a token may be of the family that an Allocate without attributes would not get. */
+Test(turn_allocate, turn_52_a_token_brings_the_family_of_its_port)
+{
+    struct turn_grant g = { .has = { [TURN_V6] = true } };
+
+    g.relayed[TURN_V6] = at_addr("[2001:db8::99]:50001");
+    w.config.limits.family[TURN_V4] = false;
+    world_begin();
+    cr_assert(allocate_with(&alice, (const uint8_t *)"abcdefgh") == -1 && w.out.act == TURN_BIND);
+    turn_on_bound(&w.t, w.now, w.out.alloc, &g, &w.out);
+    cr_assert(w.out.code == 0 && w.out.alloc->half[TURN_V6].live);
+    cr_expect(not(w.out.alloc->half[TURN_V4].live));
+    cr_assert(stun_decode(w.out.reply, 0, &w.reply) == STUN_OK);
+    cr_expect(not(stun_has(&w.reply, STUN_ADDRESS_ERROR_CODE)));
+    cr_expect(allocate_with(&alice, (const uint8_t *)"abcdefgh") == 0, "a retransmission");
 }
 
 Test(turn_allocate, turn_52_tokens_differ_and_follow_no_pattern)
