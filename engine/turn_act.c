@@ -256,6 +256,19 @@ static bool is_binding_reply(const struct turn_out *out)
     return out->reply.n && out->reply.p[0] == 0x01 && out->reply.p[1] == 0x01;
 }
 
+/* What has the length of a unit and is no message: where the next one begins is anybody's guess, so
+ * a stream ends there (turn.md §2). A Send that lacks a part is only dropped. */
+static bool ends_stream(const struct turn_shard *ts, const struct turn_out *out, struct bytes unit)
+{
+    unsigned flags = ts->machine.config.limits.classic ? STUN_CLASSIC : 0;
+    struct stun_msg m;
+
+    if (out->drop != TURN_DROP_FOREIGN && out->drop != TURN_DROP_MALFORMED)
+        return false;
+    return unit.n && first_byte(unit.p[0], true) == FIRST_STUN &&
+           stun_decode(unit, flags, &m) != STUN_OK;
+}
+
 void turn_on_unit(struct turn_shard *ts, const struct turn_tuple *tuple,
                   const struct turn_path *path, struct bytes unit)
 {
@@ -267,7 +280,11 @@ void turn_on_unit(struct turn_shard *ts, const struct turn_tuple *tuple,
     turn_on_message(&ts->machine, turn_now(ts), tuple, unit, &out);
     if (is_binding_reply(&out))
         STAT_INC(&ts->s->stats, turn_bindings);
+    bool is_end = path->stream && ends_stream(ts, &out, unit);
+
     turn_act(ts, &out, tuple, path, unit);
+    if (is_end)
+        turn_stream_close(path->stream);
 }
 
 void turn_on_gone(struct turn_shard *ts, const struct turn_tuple *tuple)
