@@ -91,6 +91,15 @@ static bool pick_relay_ip(const struct config *c, const struct places *p, enum t
     return !elsewhere && first_own(p, f, is_loopback, out);
 }
 
+static bool is_allowed(const struct config *c, const struct netaddr *a, unsigned bits)
+{
+    bool allowed = false;
+
+    for (unsigned i = 0; i < c->turn_allow_peer_n; i++)
+        allowed |= c->turn_allow_peer[i].bits >= bits && cidr_match(&c->turn_allow_peer[i], a->ip);
+    return allowed;
+}
+
 static void add_self(struct turn_host *h, const struct netaddr *a)
 {
     bool relay = false;
@@ -104,6 +113,9 @@ static void add_self(struct turn_host *h, const struct netaddr *a)
     }
     for (int f = 0; f < TURN_FAMILIES; f++)
         relay |= h->has[f] && memcmp(h->relay_ip[f].ip, a->ip, sizeof(a->ip)) == 0;
+    /* Relaying from loopback is for trying things out, and opens loopback no more than else. */
+    if ((is_loopback(a) || is_link_local(a)) && !is_allowed(h->cfg, a, 0))
+        relay = false;
     struct peer_self *s = &h->self[h->policy.self_count++];
 
     memcpy(s->ip, a->ip, sizeof(s->ip));
@@ -117,8 +129,10 @@ static void init_policy(struct turn_host *h, const struct places *p)
     const struct config *c = h->cfg;
 
     for (int f = 0; f < TURN_FAMILIES; f++)
-        if (h->has[f])
+        if (h->has[f]) {
             add_self(h, &h->relay_ip[f]);
+            h->relay_allowed[f] = is_allowed(c, &h->relay_ip[f], 128);
+        }
     for (unsigned i = 0; i < p->doors; i++)
         if (!netaddr_is_any(&p->door[i].addr))
             add_self(h, &p->door[i].addr);
@@ -378,6 +392,17 @@ static bool is_own_door(const struct turn_host *h, const struct netaddr *at)
     return false;
 }
 
+/* Our relay IP leads to our relayed addresses only, not to whatever else this host has in that
+ * range of ports. */
+static bool is_relayed(const struct turn_host *h, const struct netaddr *at)
+{
+    enum turn_family f = family_of(at);
+
+    return !h->has[f] || h->relay_allowed[f] ||
+           memcmp(h->relay_ip[f].ip, at->ip, sizeof(at->ip)) != 0 ||
+           turn_ports_is_taken(h->ports[f], at->port);
+}
+
 /* By where it really goes (turn.md §15.1): an external address of ours is our relay IP. What the
  * operator has denied by its outer name stays denied. */
 bool turn_host_peer_ok(void *arg, const struct netaddr *peer)
@@ -391,7 +416,7 @@ bool turn_host_peer_ok(void *arg, const struct netaddr *peer)
         return false;
     if (at.port == 0)
         return peer_judge_ip(&h->policy, at.ip) == PEER_OK;
-    return peer_judge(&h->policy, &at) == PEER_OK && !is_own_door(h, &at);
+    return peer_judge(&h->policy, &at) == PEER_OK && !is_own_door(h, &at) && is_relayed(h, &at);
 }
 
 /* ---- quotas and rates ---------------------------------------------------------------------- */

@@ -41,6 +41,7 @@ struct turn_host {
     uint16_t own_port[TURN_OWN_PORTS_MAX]; /* of our doors: no peers, even within the relay range */
     unsigned own_ports;
     struct netaddr relay_ip[TURN_FAMILIES]; /* where relay sockets are bound; port 0 */
+    bool relay_allowed[TURN_FAMILIES];      /* the operator allows that very address: any port */
     bool has[TURN_FAMILIES];                /* that family can be relayed */
     struct turn_ports *ports[TURN_FAMILIES];
     struct quota *quota; /* keeps: the daemon's */

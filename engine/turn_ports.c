@@ -164,6 +164,12 @@ void turn_ports_give(struct turn_ports *p, uint64_t now_ms, uint16_t port)
     atomic_fetch_sub_explicit(&p->used, 1, memory_order_relaxed);
 }
 
+bool turn_ports_is_taken(const struct turn_ports *p, uint16_t port)
+{
+    return port >= p->lo && port <= p->hi &&
+           atomic_load_explicit(&p->word[port - p->lo], memory_order_relaxed) == TAKEN;
+}
+
 uint32_t turn_ports_used(const struct turn_ports *p)
 {
     return atomic_load_explicit(&p->used, memory_order_relaxed);

@@ -23,6 +23,7 @@ uint16_t turn_ports_take(struct turn_ports *p, uint64_t now_ms, enum turn_port_w
 /* Exactly once for each port taken; a pair is given back one by one. One that could not be bound
  * rests as any other: somebody else has it. */
 void turn_ports_give(struct turn_ports *p, uint64_t now_ms, uint16_t port);
+bool turn_ports_is_taken(const struct turn_ports *p, uint16_t port); /* false outside the range */
 uint32_t turn_ports_used(const struct turn_ports *p);
 uint32_t turn_ports_count(const struct turn_ports *p); /* in the range */
 
