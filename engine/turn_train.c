@@ -84,6 +84,48 @@ static bool train_takes(const struct train *tr, size_t n, bool df)
            tr->bytes + n <= TRAIN_BYTES_MAX;
 }
 
+static struct train_narrow *narrow_at(struct turn_trains *t, const uint8_t ip[16])
+{
+    uint64_t a, b;
+
+    memcpy(&a, ip, sizeof(a));
+    memcpy(&b, ip + 8, sizeof(b));
+    return &t->narrow[((a ^ b) * 0x9e3779b97f4a7c15u) >> 32 & (TRAIN_NARROWS - 1)];
+}
+
+/* Would a train of such segments be refused, as far as is known? */
+static bool is_narrow(struct turn_trains *t, const struct netaddr *to, size_t n)
+{
+    struct train_narrow *w;
+
+    if (!t->worked && t->refusals >= TRAIN_PLAIN_AFTER)
+        return true;
+    if (!t->any_narrow)
+        return false;
+    w = narrow_at(t, to->ip);
+    return w->uses && n > w->segment_max && memcmp(w->ip, to->ip, sizeof(w->ip)) == 0;
+}
+
+static void narrow_put(struct turn_trains *t, const struct netaddr *to, size_t segment_max)
+{
+    struct train_narrow *w = narrow_at(t, to->ip);
+
+    *w = (struct train_narrow){ .segment_max = (uint16_t)segment_max, .uses = TRAIN_NARROW_USES };
+    memcpy(w->ip, to->ip, sizeof(w->ip));
+    t->any_narrow = true;
+}
+
+/* Must this datagram go alone? Paths widen again: they are asked once in a while. */
+static bool goes_alone(struct turn_trains *t, const struct netaddr *to, size_t n)
+{
+    bool alone = is_narrow(t, to, n);
+    struct train_narrow *w = alone ? narrow_at(t, to->ip) : NULL;
+
+    if (alone && w->uses)
+        w->uses--;
+    return alone;
+}
+
 static struct train *train_new(struct turn_trains *t, struct turn_egress *e,
                                const struct netaddr *to, const uint8_t *local, size_t n, bool df)
 {
@@ -95,7 +137,7 @@ static struct train *train_new(struct turn_trains *t, struct turn_egress *e,
                           .df = df,
                           .first = NO_PIECE,
                           .segment = (uint32_t)n,
-                          .closed = n == 0 || e->plain || (e->segment_max && n > e->segment_max) };
+                          .closed = n == 0 || goes_alone(t, to, n) };
     if (local)
         memcpy(tr->local, local, sizeof(tr->local));
     return tr;
@@ -203,8 +245,9 @@ static int send_iov(const struct train *tr, struct iovec *iov, size_t n, uint16_
                               .segment = segment };
     int r = ring_udp_send(tr->e->fd, &o);
 
-    /* An error that ICMP brought for an earlier datagram is told by the next call, once. */
-    if (r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ENETUNREACH || r == -EPROTO)
+    /* An error that ICMP brought for an earlier datagram, perhaps to somebody else and perhaps
+     * forged, is told by the next call, once; among them are nearly all that exist (icmp(7)). */
+    if (r < 0 && r != -EAGAIN && r != -ENOBUFS && r != -ENOMEM && r != -EINVAL && r != -EIO)
         r = ring_udp_send(tr->e->fd, &o);
     return r;
 }
@@ -247,17 +290,19 @@ static bool send_train(struct turn_trains *t, const struct train *tr)
     int r = send_iov(tr, iov, gather(t, tr, iov), (uint16_t)tr->segment);
 
     if (r >= 0) {
+        t->worked = true;
         count_sent(t->stats, tr->count);
         return true;
     }
     switch (r) {
     case -EIO: /* no checksum offload on the way out (io_uring.md §10.3) */
     case -EOPNOTSUPP:
-        tr->e->plain = true;
+        narrow_put(t, &tr->to, 0);
+        t->refusals += !t->worked;
         break;
     case -EINVAL:
     case -EMSGSIZE:
-        tr->e->segment_max = (uint16_t)(tr->segment - 1);
+        narrow_put(t, &tr->to, tr->segment - 1);
         break;
     default:
         STAT_ADD(t->stats, turn_drop_send, tr->count);
@@ -276,8 +321,7 @@ void trains_flush(struct turn_trains *t)
         t->index[place_of(e, &tr->to)] = 0;
         if (tr->df != e->df && ring_udp_dont_fragment(e->fd, e->v6, tr->df) == 0)
             e->df = tr->df;
-        if (tr->count == 1 || e->plain || (e->segment_max && tr->segment > e->segment_max) ||
-            !send_train(t, tr))
+        if (tr->count == 1 || is_narrow(t, &tr->to, tr->segment) || !send_train(t, tr))
             send_singly(t, tr);
     }
     t->trains_n = t->pieces_n = 0;

@@ -16,16 +16,17 @@ enum {
     TRAIN_COPIED_MAX = 16384,   /* longer data is not copied: the caller flushes */
     TRAIN_COPY_MAX = 256,       /* short ones are cheaper copied together than gathered */
     TRAIN_FLAT_BYTES = TRAIN_SEGMENTS_MAX * TRAIN_COPY_MAX,
+    TRAIN_NARROWS = 256,       /* addresses whose path took no train, a power of two */
+    TRAIN_NARROW_USES = 32768, /* datagrams that go alone before such a path is asked again */
+    TRAIN_PLAIN_AFTER = 16,    /* refusals, and never a train that went: this host cannot */
 };
 
 /* A socket's way out. */
 struct turn_egress {
     int fd;
     bool v6, df;
-    bool plain;             /* segmentation offload was refused: never again (sticky) */
     struct netaddr too_big; /* the last destination of one that the way out was too narrow for: the
                                kernel's own error does not tell its port */
-    uint16_t segment_max;   /* longer segments go alone: the path was too narrow for them; 0: any */
 };
 
 /* One datagram. */
@@ -34,6 +35,14 @@ struct turn_piece {
     struct bytes data; /* borrowed until trains_flush, unless `copy` */
     uint8_t pad;       /* zeroes behind it, 0..3 */
     bool copy, df;
+};
+
+/* By the other end's IP, not by the socket: on the door's all clients would go singly for one whose
+ * path is narrow, and he can make it so by ICMP. A cache: a forgotten one costs a refused call. */
+struct train_narrow {
+    uint8_t ip[16];
+    uint16_t segment_max; /* longer segments go alone */
+    uint16_t uses;        /* left; 0: free */
 };
 
 struct train; /* turn_train.c */
@@ -45,6 +54,9 @@ struct turn_trains {
     size_t heads_used;
     unsigned trains_n, pieces_n;
     uint16_t index[512]; /* hash of egress and destination: its newest train + 1 */
+    struct train_narrow narrow[TRAIN_NARROWS];
+    bool any_narrow, worked; /* worked: a train has gone */
+    unsigned refusals;       /* before that */
     struct stats *stats;
 };
 

@@ -21,7 +21,10 @@ static size_t wire_n;
 static int df_now, df_calls;
 static int refuse; /* what sends with a segment answer; 0: all is well */
 static size_t refuse_above;
-static int stale; /* so many sends are told of an old ICMP error */
+static uint16_t refuse_to; /* port of the only destination that is refused; 0: of any */
+static int stale;          /* so many sends are told of an old ICMP error */
+static int stale_error;    /* as what */
+static size_t refused;     /* calls */
 
 int ring_udp_dont_fragment(int fd, bool v6, bool on)
 {
@@ -39,10 +42,13 @@ int ring_udp_send(int fd, const struct ring_udp_out *o)
     (void)fd;
     if (stale) {
         stale--;
-        return -ECONNREFUSED;
+        return stale_error;
     }
-    if (o->segment && refuse && o->segment > refuse_above)
+    if (o->segment && refuse && o->segment > refuse_above &&
+        (!refuse_to || o->to->port == refuse_to)) {
+        refused++;
         return refuse;
+    }
     cr_assert(lt(sz, sent_n, SENT_MAX));
     sent[sent_n].to = *o->to;
     sent[sent_n].local = o->local;
@@ -68,7 +74,8 @@ static void begin(void)
 {
     sent_n = wire_n = 0;
     refuse = stale = df_calls = 0;
-    refuse_above = 0;
+    refuse_above = refused = refuse_to = 0;
+    stale_error = -ECONNREFUSED;
     memset(&stats, 0, sizeof(stats));
     one = (struct turn_egress){ .fd = 5 };
     other = (struct turn_egress){ .fd = 6 };
@@ -168,53 +175,98 @@ Test(turn_train, an_empty_datagram_is_one)
     cr_expect(eq(sz, sent[0].segment, 0));
 }
 
-Test(turn_train, a_way_out_that_cannot_segment_is_never_asked_again)
+static void add_some(struct turn_egress *e, unsigned to, size_t n)
+{
+    for (int i = 0; i < 4; i++)
+        add(e, to, "", n);
+    trains_flush(&trains);
+}
+
+Test(turn_train, a_host_that_cannot_segment_is_soon_not_asked_again)
 {
     refuse = -EIO;
-    for (int i = 0; i < 4; i++)
-        add(&one, 1, "", 300);
-    trains_flush(&trains);
-    cr_expect(eq(sz, sent_n, 4));
-    cr_expect(one.plain);
-    refuse = 0;
-    for (int i = 0; i < 4; i++)
-        add(&one, 1, "", 300);
-    trains_flush(&trains);
-    cr_expect(eq(sz, sent_n, 8));
-    for (size_t i = 0; i < 8; i++)
+    for (unsigned i = 0; i < 2 * TRAIN_PLAIN_AFTER; i++)
+        add_some(&one, i, 300);
+    cr_expect(eq(sz, sent_n, 4 * 2 * TRAIN_PLAIN_AFTER));
+    cr_expect(eq(sz, refused, TRAIN_PLAIN_AFTER));
+    for (size_t i = 0; i < sent_n; i++)
         cr_expect(eq(sz, sent[i].segment, 0));
-    cr_expect(eq(u64, stats.turn_gso_refused, 1));
+    cr_expect(eq(u64, stats.turn_gso_refused, TRAIN_PLAIN_AFTER));
+}
+
+Test(turn_train, one_way_out_that_cannot_segment_is_no_other_ones)
+{
+    add_some(&one, 1, 300);
+    refuse = -EIO;
+    refuse_to = host(2).port;
+    for (unsigned i = 0; i < 3 * TRAIN_PLAIN_AFTER; i++)
+        add_some(&one, 2, 300);
+    cr_expect(eq(sz, refused, 1), "it is remembered");
+    sent_n = 0;
+    add_some(&one, 1, 300);
+    cr_expect(eq(sz, sent_n, 1));
+    cr_expect(eq(sz, sent[0].segment, 300));
 }
 
 Test(turn_train, a_path_too_narrow_takes_shorter_trains)
 {
     refuse = -EMSGSIZE;
     refuse_above = 500;
-    for (int i = 0; i < 4; i++)
-        add(&one, 1, "", 600);
-    trains_flush(&trains);
+    add_some(&one, 1, 600);
     cr_expect(eq(sz, sent_n, 4));
     for (int i = 0; i < 4; i++)
         add(&one, 1, "", 600);
     for (int i = 0; i < 4; i++)
-        add(&one, 2, "", 400);
+        add(&one, 1, "", 400);
     trains_flush(&trains);
     cr_expect(eq(sz, sent_n, 9));
     cr_expect(eq(sz, sent[8].segment, 400));
+    cr_expect(eq(sz, refused, 2), "once, and once more in case an old error was told");
+}
+
+/* Else whoever has a narrow path, or says so by ICMP, ends the trains of all who share the door. */
+Test(turn_train, a_narrow_path_is_nobody_elses)
+{
+    refuse = -EINVAL;
+    refuse_to = host(1).port;
+    add_some(&one, 1, 600);
+    sent_n = 0;
+    for (unsigned i = 2; i < 200; i++)
+        add_some(&one, i, 600);
+    cr_expect(eq(sz, sent_n, 198));
+}
+
+Test(turn_train, a_path_is_asked_again_in_time)
+{
+    refuse = -EMSGSIZE;
+    add_some(&one, 1, 600);
+    refuse = 0;
+    for (int i = 0; i < 2 * TRAIN_NARROW_USES; i++) {
+        sent_n = wire_n = 0;
+        add_some(&one, 1, 600);
+        if (sent_n == 1)
+            return;
+    }
+    cr_fatal("it never was");
 }
 
 Test(turn_train, an_old_icmp_error_costs_no_datagram)
 {
-    stale = 1;
-    add(&one, 1, "", 100);
-    trains_flush(&trains);
-    cr_expect(eq(sz, sent_n, 1));
-    stale = 1;
-    add(&one, 1, "", 100);
-    add(&one, 1, "", 100);
-    trains_flush(&trains);
-    cr_expect(eq(sz, sent_n, 2));
-    cr_expect(eq(u64, stats.turn_drop_send, 0));
+    static const int all[] = { -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -EPROTO, -EMSGSIZE,
+                               -EOPNOTSUPP,   -EHOSTDOWN,    -ENONET,      -EACCES, -ENOPROTOOPT };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        sent_n = 0;
+        stale_error = all[i];
+        stale = 1;
+        add(&one, 1, "", 100);
+        trains_flush(&trains);
+        cr_expect(eq(sz, sent_n, 1));
+        stale = 1;
+        add_some(&one, 1, 100);
+        cr_expect(eq(sz, sent_n, 2), "and no train is cut up for it: %d", all[i]);
+        cr_expect(eq(u64, stats.turn_drop_send, 0));
+    }
 }
 
 /* ---- against a model ---------------------------------------------------------------------------
