@@ -34,8 +34,10 @@ enum event {
     EV_TURN_LIMITED,  /* warn: addr = the source's prefix, a = its length in bits */
     EV_DRAIN_STARTED, /* a = seconds, b = circuits, c = TURN allocations */
     EV_DRAIN_DONE,
-    EV_STATS, /* a = uptime s, b = peers connected, c = with a reservation, d = in circuits,
-                 e = active circuits, f = bytes relayed; status = line of a block */
+    EV_STATS,      /* a = uptime s, b = peers connected, c = with a reservation, d = in circuits,
+                      e = active circuits, f = bytes relayed; status = line of a block */
+    EV_TURN_STATS, /* a = allocations, b = made so far, c = datagrams and d = bytes from clients,
+                      e and f to them */
     EV_COUNT,
 };
 

@@ -56,6 +56,7 @@ static const char *const descord_heads[EV_COUNT] = {
     [EV_TURN_OPENED] = "📡 Allocation Opened",
     [EV_TURN_CLOSED] = "📡 Allocation Closed",
     [EV_TURN_LIMITED] = "⚠ Replies limited",
+    [EV_TURN_STATS] = "📡 TURN",
     [EV_DRAIN_STARTED] = "🛑 Graceful shutdown",
     [EV_DRAIN_DONE] = "🛑 Drained",
 };
@@ -135,6 +136,8 @@ void shape_descord(const struct config *c, const struct event_rec *e, struct lin
         line_putf(l, " %s=%" PRIu64, s->d, e->d);
     if (s->e)
         line_putf(l, " %s=%" PRIu64, s->e, e->e);
+    if (s->f)
+        line_putf(l, " %s=%" PRIu64, s->f, e->f);
     put_reason(e, l);
 }
 
@@ -244,6 +247,12 @@ static void dusk_words(const struct event_rec *e, struct line *l)
                   "up %" PRIu64 " s, %" PRIu64 " peers connected, %" PRIu64
                   " with a reservation, %" PRIu64 " circuits, %" PRIu64 " bytes relayed",
                   e->a, e->b, e->c, e->e, e->f);
+        break;
+    case EV_TURN_STATS:
+        line_putf(l,
+                  "%" PRIu64 " TURN allocations, %" PRIu64 " made so far, %" PRIu64 " + %" PRIu64
+                  " datagrams, %" PRIu64 " + %" PRIu64 " bytes",
+                  e->a, e->b, e->c, e->e, e->d, e->f);
         break;
     case EV_COUNT:
         break;

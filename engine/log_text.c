@@ -72,6 +72,13 @@ const struct event_shape event_shapes[EV_COUNT] = {
                    .d = "peers_in_circuits",
                    .e = "circuits",
                    .f = "bandwidth_bytes" },
+    [EV_TURN_STATS] = { .code = "turn_statistics",
+                        .a = "allocations",
+                        .b = "allocated",
+                        .c = "datagrams_from_clients",
+                        .d = "bytes_from_clients",
+                        .e = "datagrams_to_clients",
+                        .f = "bytes_to_clients" },
 };
 
 void line_put(struct line *l, const char *text)
@@ -317,6 +324,24 @@ unsigned log_stats_lines(const struct config *c)
     return c->log_format == LOG_TEXT && c->preset == PRESET_DESCORD ? LOG_STATS_LINES : 1;
 }
 
+/* Of a server that has relayed something; the others' lines stay as they are. */
+static void log_turn_stats(struct logq *q, const struct stats *sum)
+{
+    struct event_rec e = {
+        .kind = EV_TURN_STATS,
+        .level = LOG_INFO,
+        .a = STAT_GET(sum, turn_allocations),
+        .b = STAT_GET(sum, turn_allocated),
+        .c = STAT_GET(sum, turn_client_rx),
+        .d = STAT_GET(sum, turn_client_rx_bytes) + STAT_GET(sum, turn_tcp_peer_bytes),
+        .e = STAT_GET(sum, turn_client_tx),
+        .f = STAT_GET(sum, turn_client_tx_bytes) + STAT_GET(sum, turn_tcp_client_bytes),
+    };
+
+    if (e.b)
+        log_event(q, &e);
+}
+
 /* Relayed are the payload bytes of circuits, both ways (descord.md §5). */
 void log_stats(struct logq *q, const struct ops_status *st)
 {
@@ -333,4 +358,5 @@ void log_stats(struct logq *q, const struct ops_status *st)
 
     for (e.status = 0; e.status < log_stats_lines(st->config); e.status++)
         log_event(q, &e);
+    log_turn_stats(q, &st->sum);
 }

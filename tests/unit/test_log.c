@@ -12,6 +12,7 @@
 
 #include "engine/clock.h"
 #include "engine/log_int.h"
+#include "engine/ops.h"
 
 static struct config cfg;
 static struct peer_id alice, bob;
@@ -48,6 +49,20 @@ static struct event_rec event(enum event kind)
 
     cr_assert(netaddr_parse(bytes_str("203.0.113.9:4242"), &e.addr));
     return e;
+}
+
+struct lines {
+    unsigned n;
+    char text[2048][160];
+};
+static struct lines got;
+
+static void sink(void *arg, const char *line)
+{
+    struct lines *l = arg;
+
+    cr_assert_lt(l->n, 2048u);
+    snprintf(l->text[l->n++], sizeof(l->text[0]), "%s", line);
 }
 
 TestSuite(log_text, .init = setup);
@@ -230,6 +245,37 @@ Test(log_shape, descord_statistics_are_a_block)
         cr_expect(strstr(shown(&e), lines[e.status]), "%s", shown(&e));
 }
 
+/* A second line, of a server that has relayed by TURN, in every shape. */
+Test(log_shape, turn_has_statistics_once_it_has_served)
+{
+    static struct ops_status st;
+    struct log *l;
+    struct logq *q;
+
+    for (int preset = PRESET_NONE; preset <= PRESET_TURN; preset++) {
+        unsigned before;
+
+        cfg.preset = (enum preset)preset;
+        st = (struct ops_status){ .config = &cfg };
+        l = log_new(&cfg);
+        q = log_attach(l, "control");
+        log_stats(q, &st);
+        got.n = 0;
+        log_drain_to(l, sink, &got);
+        before = got.n;
+        cr_expect_eq(before, log_stats_lines(&cfg));
+        STAT_SET(&st.sum, turn_allocated, 3);
+        STAT_SET(&st.sum, turn_allocations, 2);
+        STAT_SET(&st.sum, turn_client_rx, 4711);
+        log_stats(q, &st);
+        got.n = 0;
+        log_drain_to(l, sink, &got);
+        cr_assert_eq(got.n, before + 1);
+        cr_expect(strstr(got.text[before], "4711"), "%s", got.text[before]);
+        log_free(l);
+    }
+}
+
 /* dusk.md §12: wording as in the project's examples. */
 Test(log_shape, dusk_words_are_its_own)
 {
@@ -266,20 +312,6 @@ Test(log_shape, dusk_words_are_its_own)
 }
 
 /* ---- rings --------------------------------------------------------------------------------- */
-
-struct lines {
-    unsigned n;
-    char text[2048][160];
-};
-static struct lines got;
-
-static void sink(void *arg, const char *line)
-{
-    struct lines *l = arg;
-
-    cr_assert_lt(l->n, 2048u);
-    snprintf(l->text[l->n++], sizeof(l->text[0]), "%s", line);
-}
 
 Test(log_ring, keeps_order_and_respects_the_level)
 {
