@@ -126,7 +126,7 @@ enum {
     /* Data connections of RFC 6062 (io_uring.md §9). */
     TURN_LISTEN_BUCKETS = 4096,
     TURN_RAW_READ = 65536,
-    TURN_RAW_WAY = 262144,   /* bytes of one direction, before others have their turn */
+    TURN_RAW_WAY = 524288,   /* bytes of one direction, before others have their turn */
     TURN_RAW_PASS = 1 << 20, /* and of all, before anything else has */
     TURN_PIPES_MAX = 64,     /* 256 of this size are what a user may have (§9) */
     TURN_PIPE_BYTES = 262144,

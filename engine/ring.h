@@ -222,11 +222,13 @@ struct ring_pipe {
 MUST_USE int ring_pipe_new(struct ring_pipe *p, size_t n);
 void ring_pipe_free(struct ring_pipe *p);
 /* Bytes moved; of _in 0 at the end of the stream; or -errno. -EAGAIN of _in means an empty socket
- * only while the pipe is empty. The socket must have been through ring_nonblock: the kernel's flag
+ * only while the pipe is empty. The socket must have been through ring_tune_raw: the kernel's flag
  * for one call covers the pipe alone. */
 int ring_splice_in(struct ring_pipe *p, int fd, size_t n);
 int ring_splice_out(struct ring_pipe *p, int fd, size_t n);
-/* Nothing but polls may be in flight on it, now and later. */
-int ring_nonblock(int fd);
+/* As ring_tune_tcp, but non-blocking, so that nothing but polls may be in flight on it, and without
+ * NOTSENT_LOWAT: nothing queues in user space here, and a sender that is woken at 128 KiB moves too
+ * little at a time. */
+int ring_tune_raw(int fd);
 
 #endif

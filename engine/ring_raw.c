@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "engine/ring.h"
@@ -98,11 +99,14 @@ int ring_splice_out(struct ring_pipe *p, int fd, size_t n)
     return sent < 0 ? -errno : (int)sent;
 }
 
-int ring_nonblock(int fd)
+int ring_tune_raw(int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int err = ring_tune_tcp(fd), flags = fcntl(fd, F_GETFL), system_s = 0;
 
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+    if (err < 0)
+        return err;
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &system_s, sizeof(system_s)) < 0)
         return -errno;
     return 0;
 }

@@ -205,7 +205,7 @@ static void connect_decided(struct turn_raw *raw, int err)
         return;
     }
     if (err == 0)
-        err = ring_tune_tcp(raw->side[RAW_PEER].fd);
+        err = ring_tune_raw(raw->side[RAW_PEER].fd);
     if (err) {
         raw->conn = NULL; /* ended by what it is told */
         raw_close(raw);
@@ -252,7 +252,7 @@ void turn_raw_take(struct turn_raw *raw, int fd, struct chunkq *late, uint64_t k
     raw->late = *late;
     raw->key_ip = key_ip;
     raw->state = RAW_RELAYING;
-    if (ring_nonblock(fd) < 0) {
+    if (ring_tune_raw(fd) < 0) {
         turn_raw_end(raw);
         return;
     }

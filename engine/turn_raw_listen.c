@@ -103,8 +103,7 @@ static void incoming(struct turn_shard *ts, struct turn_raw_listener *l, int fd)
     struct netaddr peer;
     struct turn_raw *raw;
 
-    if (ring_peername(fd, &peer) || ring_nonblock(fd) || ring_tune_tcp(fd) ||
-        !(raw = turn_raw_new(ts, fd))) {
+    if (ring_peername(fd, &peer) || ring_tune_raw(fd) || !(raw = turn_raw_new(ts, fd))) {
         STAT_INC(&ts->s->stats, turn_tcp_refused);
         ring_close(ts->s->ring, fd);
         return;

@@ -146,7 +146,7 @@ int ring_splice_out(struct ring_pipe *p, int fd, size_t n)
     return ring_splice_in(p, fd, n);
 }
 
-int ring_nonblock(int fd)
+int ring_tune_raw(int fd)
 {
     return io_file(fd, "an option") != NULL ? 0 : -EBADF;
 }
