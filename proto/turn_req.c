@@ -117,16 +117,17 @@ static bool authenticate(struct turn_req *r)
 {
     const struct stun_realm *realm = &r->t->config.realm;
     unsigned code = stun_auth_begin(realm, r->m, r->now.ms, &r->tuple->client, &r->auth);
+    bool bind = stun_method_of(r->m->type) == STUN_CONNECTION_BIND;
 
-    if (code == 400) { /* nobody knows yet under which key */
+    if ((code == 0 || (code == 438 && bind)) && is_elsewhere(r))
+        return false;
+    if (code == 438 && r->conn) /* its control connection's nonce will do (RFC 6062 §5.4) */
+        code = stun_auth_begin(realm, r->m, r->now.ms, &r->conn->alloc->tuple.client, &r->auth);
+    if (code == 400) /* nobody knows yet under which key */
         refuse(r, 400);
-        return false;
-    }
-    if (code) {
+    else if (code)
         challenge(r, code);
-        return false;
-    }
-    if (is_elsewhere(r))
+    if (code)
         return false;
     if (r->auth.userhash.n)
         memcpy(r->owner, r->auth.userhash.p, TURN_OWNER);
@@ -245,7 +246,7 @@ static unsigned read_wish(const struct turn_req *r, struct turn_wish *w)
     w->has_token = token;
     if (token)
         memcpy(w->token, stun_value(m, STUN_RESERVATION_TOKEN).p, TURN_TOKEN);
-    if (token) /* the family is that of the port which was kept, and known to the caller */
+    if (token) /* the family is that of its port */
         return 0;
     w->family[TURN_V4] = family == 1;
     w->family[TURN_V6] = family == 2 || two;
@@ -336,10 +337,8 @@ void turn_on_bound(struct turn *t, struct turn_now now, struct turn_alloc *a,
             a->half[f].error = grant->family_error[f] ? grant->family_error[f] : 508;
         }
     }
-    if (!code && !any) /* both failed, or the only one */
-        code = a->half[TURN_V4].error ? a->half[TURN_V4].error : a->half[TURN_V6].error;
-    if (!code && !any)
-        code = 508; /* nothing, and no word why */
+    for (int f = 0; !code && !any && f < TURN_FAMILIES; f++) /* both failed, or the only one */
+        code = a->half[f].error ? a->half[f].error : f == TURN_V6 ? 508 : 0;
     if (code) {
         struct stun_addr alternate = stun_addr_of(&grant->alternate);
         uint8_t id[STUN_ID];

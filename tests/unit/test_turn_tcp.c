@@ -81,6 +81,17 @@ static int bind_to(const struct who *who, uint32_t id)
     return ask(k, who);
 }
 
+/* Signed with a nonce of `nonce`'s, sent from `from`. */
+static int bind_with(const struct who *nonce, const char *from, uint32_t id)
+{
+    struct making *k = w_begin(STUN_CONNECTION_BIND, 4);
+
+    stun_put_u32(&k->b, STUN_CONNECTION_ID, id);
+    w_sign(k, nonce);
+    deliver(from, made(k));
+    return w.replied ? w.out.code : -1;
+}
+
 static struct turn_conn *incoming(struct turn_alloc *a, const char *peer)
 {
     static const uint8_t tid[STUN_TID] = "twelve bytes";
@@ -115,6 +126,27 @@ static void check_none_left(void)
 }
 
 /* ---- allocate ------------------------------------------------------------------------------ */
+
+Test(turn_tcp, turn_78_a_bind_may_bring_the_control_connections_nonce)
+{
+    static const struct who mallory = { CLIENT, "alice", "guess" };
+
+    tcp_by(&alice);
+    struct turn_conn *c = waiting(&alice, PEER);
+
+    cr_expect(bind_with(&alice2, data.client, c->id) == 438, "a third connection's");
+    cr_expect(bind_with(&alice, data.client, c->id + 8) == 438, "nobody knows whose");
+    cr_expect(bind_with(&mallory, data.client, c->id) == 401);
+    cr_expect(bind_with(&bob, data.client, c->id) == 400, "of another user");
+    cr_expect(bind_with(&alice, data.client, c->id) == 0 && w.out.act == TURN_JOIN);
+    c = waiting(&alice, PEER2);
+    w.t.config.place.shard = 6; /* the nonce is judged where the connection is */
+    cr_expect(bind_with(&alice, data2.client, c->id) == -1);
+    cr_expect(w.out.act == TURN_ELSEWHERE && w.out.shard == 5);
+    w.t.config.place.shard = 5;
+    w.transport = TURN_UDP;
+    cr_expect(bind_with(&alice, data2.client, c->id) == 438, "on no stream");
+}
 
 Test(turn_tcp, turn_46_streams_are_for_who_comes_on_one)
 {
