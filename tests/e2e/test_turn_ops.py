@@ -241,10 +241,8 @@ def test_turn_ops_bad_names_are_refused(turnd):
 def test_turn_ops_the_uris_are_the_operators(turn_start):
     turnd = turn_start('--turn-external-ip', '203.0.113.9')
     assert credentials(turnd)['uris'][-1] == 'stun:203.0.113.9:%d' % turnd.at[1]
-    turnd = turn_start(env={'SLUICE_TURN_PUBLIC_HOST': 'turn.example.org'})
-    if credentials(turnd)['uris'][-1] != 'stun:turn.example.org:%d' % turnd.at[1]:
-        turnd = turn_start('--preset', 'dusk', env={'DUSK_TURN_PUBLIC_HOST': 'turn.example.org'})
-        assert credentials(turnd)['uris'][-1] == 'stun:turn.example.org:%d' % turnd.at[1]
+    turnd = turn_start('--preset', 'dusk', env={'DUSK_TURN_PUBLIC_HOST': 'turn.example.org'})
+    assert credentials(turnd)['uris'][-1] == 'stun:turn.example.org:%d' % turnd.at[1]
 
 
 def test_turn_ops_the_admin_socket_is_private(turnd):
@@ -321,6 +319,15 @@ def test_turn_ops_a_limited_source_is_named_once(turn_start):
     until(turnd, lambda: metric(turnd, 'dropped_total', cause='reply_rate') >= 350, 'the drops')
     time.sleep(0.3)
     assert len(re.findall('event=replies_limited', turnd.relay.log())) == 2
+
+
+def test_turn_ops_statistics_say_what_was_relayed(turn_start):
+    turnd = turn_start('--stats-interval-secs', 1, '--log-format', 'json')
+    turnd.relay.wait_events('statistics')
+    assert not turnd.relay.events('turn_statistics'), 'nothing to say yet'
+    turnd.udp().allocate()
+    said = turnd.relay.wait_events('turn_statistics')[0]
+    assert said['allocations'] == said['allocated'] == 1
 
 
 # ---- the tool that tries it ---------------------------------------------------------------------
