@@ -120,6 +120,7 @@ static const uint8_t high[LOW_END] = {
     [0x2e] = STUN_THIRD_PARTY_AUTHORIZATION + 1,
     [0x2f] = STUN_ORIGIN + 1,
     [0x30] = STUN_MOBILITY_TICKET + 1,
+    [0x32] = STUN_ADDITIONAL_ADDRESS_FAMILY + 1, /* of its drafts: clients of coturn 4.6 */
 };
 
 uint16_t stun_attr_type(enum stun_attr a)

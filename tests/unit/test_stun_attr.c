@@ -22,9 +22,12 @@ Test(stun_attr, numbers_lead_to_names_and_back)
         if (!stun_attr_of((uint16_t)type, &a))
             continue;
         known++;
-        cr_assert(stun_attr_type(a) == type, "%04x", type);
+        if (type == 0x8032) /* the number of RFC 8656's drafts */
+            cr_assert(a == STUN_ADDITIONAL_ADDRESS_FAMILY);
+        else
+            cr_assert(stun_attr_type(a) == type, "%04x", type);
     }
-    cr_expect(eq(sz, known, STUN_ATTRS));
+    cr_expect(eq(sz, known, STUN_ATTRS + 1));
     cr_expect(stun_attr_type(STUN_CONNECTION_ID) < 0x8000);
     cr_expect(stun_attr_type(STUN_ADDITIONAL_ADDRESS_FAMILY) == 0x8000);
 }
