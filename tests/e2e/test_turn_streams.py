@@ -271,7 +271,7 @@ def test_turn_76_who_reads_nothing_costs_a_bounded_amount(turn_start, far, how):
                 except OSError:
                     pass
         assert other.quiet()
-    grown = turnd.relay.rss_kib() - before
+    grown = turnd.grown_kib(before)
     assert grown < 24 * 1024, '%d KiB' % grown
     assert other.quiet()
     far.send(b'to who reads', other.relayed)
@@ -320,7 +320,7 @@ def test_turn_76_connections_that_come_and_go(turn_start):
             path.send((V10, V10[:i % 27], b'\x80', message(BINDING) * 3)[i % 4])
         path.close(reset=i % 2 == 0)
     turnd.relay.until(lambda: open_files(turnd) <= files, 5, 'closed descriptors')
-    assert turnd.relay.rss_kib() - rss < 6 * 1024
+    assert turnd.grown_kib(rss) < 6 * 1024
 
 
 def open_files(turnd):
