@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/turn_host.h"
+#include "engine/turn_login.h"
+
 enum { RELOAD_IDLE, RELOAD_READING, RELOAD_READ, RELOAD_REFUSED };
 enum { RELOAD_PAUSE_MS = 1000 }; /* far longer than a turn: nobody looks at a retired list then */
 
@@ -17,7 +20,8 @@ struct reload {
     bool thread_started;
     pthread_t thread;
     uint64_t applied_ms;
-    struct config *next, *current, *retired; /* current: whose acl is in use; NULL: running's */
+    struct config *next, *current, *retired;  /* current: whose acl is in use; NULL: running's */
+    struct turn_login *login, *retired_login; /* of current and retired; NULL: none of ours */
 };
 
 struct reload *reload_new(struct control *c, const struct config *running, int argc, char **argv,
@@ -42,6 +46,13 @@ static void config_drop(struct config *c)
     free(c);
 }
 
+static void login_drop(struct turn_login *l)
+{
+    if (l)
+        turn_login_fini(l);
+    free(l);
+}
+
 void reload_free(struct reload *r)
 {
     if (!r)
@@ -49,6 +60,8 @@ void reload_free(struct reload *r)
     if (r->thread_started)
         pthread_join(r->thread, NULL);
     config_drop(r->next);
+    login_drop(r->login);
+    login_drop(r->retired_login);
     config_drop(r->current);
     config_drop(r->retired);
     free(r);
@@ -71,6 +84,8 @@ int reload_start(struct reload *r, char *why, size_t cap)
         snprintf(why, cap, "a reload is under way, or one ended a moment ago");
         return -EBUSY;
     }
+    login_drop(r->retired_login);
+    r->retired_login = NULL;
     config_drop(r->retired);
     r->retired = NULL;
     r->next = calloc(1, sizeof(*r->next));
@@ -110,9 +125,36 @@ static void dump_line(void *arg, const char *text)
     d->text[d->n] = 0;
 }
 
+/* Secrets and users of TURN: with overlap, for the new configuration names the old secret too until
+ * the last credential made from it has expired. Without any at the start there are no relayed
+ * addresses to hand out, and that waits for a restart. */
+static bool apply_login(struct reload *r)
+{
+    struct turn_host *h = r->control->d->turn;
+    struct turn_login *l;
+    char why[256] = "not enough memory";
+
+    if (!h || !h->relays)
+        return true;
+    l = calloc(1, sizeof(*l));
+    if (!l || turn_login_init(l, r->next, h->machine.realm.name, why, sizeof(why))) {
+        log_text(r->control->log, LOG_ERROR, "reload refused, nothing changed: %s", why);
+        login_drop(l);
+        return false;
+    }
+    if (!l->secrets_n && !l->users && h->own_secret[0]) /* dusk's own stays, as long as it runs */
+        l->secret[l->secrets_n++] = bytes_str(h->own_secret);
+    turn_host_set_login(h, l);
+    r->retired_login = r->login;
+    r->login = l;
+    log_text(r->control->log, LOG_INFO, "reload: secrets and users of TURN are in force");
+    return true;
+}
+
 static bool applies_now(const char *line)
 {
-    static const char *const names[] = { "log-level ", "allow ", "deny " };
+    static const char *const names[] = { "log-level ", "allow ", "deny ", "turn-secret ",
+                                         "turn-user " };
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strncmp(line, names[i], strlen(names[i])) == 0)
@@ -155,6 +197,8 @@ void reload_apply(struct reload *r)
     if (state == RELOAD_REFUSED) {
         free(r->next);
         log_text(r->control->log, LOG_ERROR, "reload refused, nothing changed");
+    } else if (!apply_login(r)) {
+        config_drop(r->next);
     } else {
         say_pending(r);
         log_set_level(r->control->d->log, r->next->log_level);

@@ -1,7 +1,7 @@
 /* engine/reload.h: SIGHUP and `sluicectl reload`: the configuration is read again, on a thread of
  * its own because files may block, and checked whole; then control takes over what may change while
- * running: the log level and the access lists. Anything else that differs is named and waits for a
- * restart. A configuration that is refused changes nothing. */
+ * running: the log level, the access lists, and who may log in to TURN. Anything else that differs
+ * is named and waits for a restart. A configuration that is refused changes nothing. */
 #ifndef SLUICE_ENGINE_RELOAD_H
 #define SLUICE_ENGINE_RELOAD_H
 

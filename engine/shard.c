@@ -541,6 +541,8 @@ int shard_turn(struct shard *s, bool wait)
 
     s->now_ms = seen_ns / 1000000;
     s->now_unix_s = clock_unix_s();
+    if (s->turn)
+        turn_begin(s->turn);
     conn_shake(s);
     for (unsigned n = 0; n < TURN_CQES_MAX && ring_next(s->ring, &cqe); n++)
         shard_on_cqe(s, &cqe);

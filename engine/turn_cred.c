@@ -84,11 +84,12 @@ static int refuse(char *why, size_t cap, int err, const char *text)
 int turn_cred_make(const struct turn_cred_place *at, const char *name, uint32_t ttl_s,
                    struct ops_cred *out, char *why, size_t cap)
 {
-    const struct stun_secrets *s = at->host ? &at->host->machine.secrets : NULL;
+    struct stun_secrets now = { .count = 0 }, *s = &now;
     size_t n;
 
     if (!at->host || !at->host->on)
         return refuse(why, cap, -ENOTSUP, "the TURN door is closed (--listen-turn)");
+    now = turn_host_secrets(at->host);
     if (s->count == 0)
         return refuse(why, cap, -ENOKEY,
                       "there is no secret to make them from (--turn-secret, --turn-secret-file)");

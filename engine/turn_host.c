@@ -5,6 +5,7 @@
 
 #include "engine/hostinfo.h"
 #include "engine/rng.h"
+#include "engine/turn_login.h"
 #include "engine/turn_users.h"
 #include "proto/crypto.h"
 
@@ -242,7 +243,6 @@ static int init_credentials(struct turn_host *h, char *why, size_t cap)
         h->secret[i] = bytes_str(c->turn_secret[i]);
     if (c->turn_user_n) {
         h->users = turn_users_new(c, m->realm.name, &err, why, cap);
-        m->find_user = turn_host_find_user;
     } else if (c->turn_secret_n == 0 && c->preset == PRESET_DUSK) {
         make_secret(h);
     }
@@ -305,6 +305,7 @@ int turn_host_init(struct turn_host *h, const struct config *cfg, struct quota *
     init_behaviour(h);
     h->machine.place.shards = (uint16_t)shards;
     rng_bytes(h->machine.place.key, sizeof(h->machine.place.key));
+    h->machine.find_user = turn_host_find_user;
     h->machine.peer_ok = turn_host_peer_ok;
     h->machine.arg = h;
     why[0] = '\0';
@@ -370,8 +371,27 @@ void turn_host_internal(const struct turn_host *h, struct netaddr *peer)
 bool turn_host_find_user(void *arg, const struct stun_auth *a, struct stun_key *key)
 {
     const struct turn_host *h = arg;
+    const struct turn_login *l = atomic_load_explicit(&h->login, memory_order_acquire);
+    const struct turn_users *users = l ? l->users : h->users;
 
-    return h->users && turn_users_find(h->users, a, key);
+    return users && turn_users_find(users, a, key);
+}
+
+void turn_host_set_login(struct turn_host *h, const struct turn_login *l)
+{
+    atomic_store_explicit(&h->login, l, memory_order_release);
+}
+
+struct stun_secrets turn_host_secrets(const struct turn_host *h)
+{
+    const struct turn_login *l = atomic_load_explicit(&h->login, memory_order_acquire);
+    struct stun_secrets s = h->machine.secrets;
+
+    if (l) {
+        s.secret = l->secret;
+        s.count = l->secrets_n;
+    }
+    return s;
 }
 
 void turn_host_add_own_port(struct turn_host *h, uint16_t port)

@@ -13,6 +13,7 @@
 #include "proto/turn.h"
 
 struct turn_users; /* turn_users.h */
+struct turn_login; /* turn_login.h */
 
 enum {
     TURN_EXTERNALS = 4, /* one in use, and what those who read just now may still look at */
@@ -35,6 +36,7 @@ struct turn_host {
     struct bytes secret[STUN_SECRETS_MAX];
     char own_secret[2 * TURN_SECRET_BYTES + 1]; /* empty, or made at this start */
     struct turn_users *users;
+    _Atomic(const struct turn_login *) login; /* by a reload; NULL: what the machine has */
     struct peer_policy policy;
     struct peer_self self[PEER_SELVES_MAX];
     bool self_cut; /* this host has more addresses than that: they are not all known as ours */
@@ -69,6 +71,11 @@ void turn_host_external(const struct turn_host *h, const struct netaddr *relayed
 /* A peer addressed by our external IP is behind our own relay IP: where to send really, so that
  * hairpin traffic never leaves the host (turn.md §18). */
 void turn_host_internal(const struct turn_host *h, struct netaddr *peer);
+
+/* From now on these log in; the one before may be freed when every shard has begun another turn. */
+void turn_host_set_login(struct turn_host *h, const struct turn_login *l);
+/* The secrets in force: borrows, for the rest of the turn. */
+struct stun_secrets turn_host_secrets(const struct turn_host *h);
 
 /* For turn_config: arg is the host. Called on shard threads; borrow nothing past the call. */
 bool turn_host_find_user(void *arg, const struct stun_auth *a, struct stun_key *key);

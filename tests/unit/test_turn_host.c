@@ -164,7 +164,7 @@ Test(turn_host, without_credentials_it_is_stun_only)
     HOST("--max-circuits=9");
     cr_assert(!h.relays && !h.has[TURN_V4] && !h.has[TURN_V6]);
     cr_assert_eq(h.own_secret[0], 0);
-    cr_assert(h.machine.find_user == NULL && h.machine.secrets.count == 0);
+    cr_assert(h.users == NULL && h.machine.secrets.count == 0);
     finish();
 }
 
