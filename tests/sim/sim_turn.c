@@ -113,7 +113,7 @@ void sim_turn_init(struct sim_turn *t, struct sim *s, const struct sim_opts *net
     t->ordered = net->udp_late_pct == 0;
     t->once = net->udp_dup_pct == 0;
     t->exact = t->ordered && t->once && net->udp_loss_pct == 0 && net->udp_again_pct == 0 &&
-               net->udp_truncate_pct == 0;
+               net->udp_truncate_pct == 0 && net->udp_queue == 0;
     s->turn = t;
 }
 

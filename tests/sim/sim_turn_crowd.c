@@ -193,6 +193,22 @@ static void send_some(struct sim_turn_crowd *w, struct sim_turn_client *c, bool 
     sim_turn_send(c, peer, by, n, bytes, last);
 }
 
+/* One train on the wire, of all channels, or of all peers with a permission, in turn. */
+static void send_mixed(struct sim_turn_crowd *w, struct sim_turn_client *c)
+{
+    uint64_t now_ms = sim_now(w->t.s);
+    size_t bytes = some_size(w);
+    int by = chance(w, 70) ? BY_CHANNEL : BY_SEND;
+
+    for (unsigned n = 2 + (unsigned)below(w, 20); n > 0; n--) {
+        unsigned peer = (unsigned)below(w, w->t.peers_n);
+        const struct sim_turn_link *k = &c->life->link[peer];
+
+        if (k->perm_ok_ms > now_ms && (by == BY_SEND || k->chan_ok_ms > now_ms))
+            sim_turn_send(c, peer, by, 1, bytes, bytes);
+    }
+}
+
 static void peer_sends(struct sim_turn_crowd *w, struct sim_turn_client *c, bool honest)
 {
     unsigned peer = some_peer(w, c);
@@ -317,7 +333,9 @@ static void with_life(struct sim_turn_crowd *w, struct sim_turn_client *c)
     unsigned dice = (unsigned)below(w, 100);
     bool asks = sim_turn_asking(c);
 
-    if (dice < 35)
+    if (dice < 7)
+        send_mixed(w, c);
+    else if (dice < 35)
         send_some(w, c, !w->hostile || chance(w, 70));
     else if (dice < 50)
         peer_sends(w, c, !w->hostile || chance(w, 70));

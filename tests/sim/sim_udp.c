@@ -644,7 +644,7 @@ int sim_udp_unread(struct sim_net *net)
     if (sim_rings_runnable(net) || news_of_polls(net))
         return -1;
     for (unsigned i = 0; i < net->fds_max; i++)
-        if (net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP && sim_udp_ready(net->fds[i]))
+        if (net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP && net->fds[i]->udp->queued > 0)
             return net->fds[i]->fd;
     return -1;
 }

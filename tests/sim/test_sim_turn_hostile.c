@@ -1,0 +1,89 @@
+/* tests/sim/test_sim_turn_hostile.c: the engine's TURN server under more than it can carry. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "tests/sim/sim_turn.h"
+
+static const struct sim_opts fair;
+static struct sim_turn t;
+static struct config cfg;
+
+static struct sim *calm(void)
+{
+    struct sim *s;
+
+    if (cfg.turn_n == 0)
+        sim_turn_config(&cfg, 64);
+    s = sim_new(1, fair, &cfg);
+    sim_turn_init(&t, s, &fair);
+    return s;
+}
+
+static void ended(struct sim *s)
+{
+    sim_run_ms(s, 2 * SIM_TURN_SLACK_MS);
+    SIM_OK(s);
+    sim_end(s);
+    SIM_OK(s);
+    sim_turn_fini(&t);
+    sim_free(s);
+}
+
+static int answer(struct sim_turn_client *c, struct sim_turn_ask ask)
+{
+    if (ask.lifetime_s == 0 && ask.method != STUN_REFRESH)
+        ask.lifetime_s = -1;
+    sim_turn_do(c, &ask, NULL);
+    SIM_UNTIL(c->t->s, !sim_turn_asking(c), 60000);
+    return c->code;
+}
+
+static struct sim_turn_client *ready(int shard, unsigned peer)
+{
+    struct sim_turn_client *c = sim_turn_client(&t, 0, shard);
+
+    cr_assert(eq(int, answer(c, (struct sim_turn_ask){ .method = STUN_ALLOCATE }), TURN_OK));
+    cr_assert(eq(int,
+                 answer(c, (struct sim_turn_ask){ .method = STUN_CREATE_PERMISSION,
+                                                  .peer = { peer },
+                                                  .peers_n = 1 }),
+                 TURN_OK));
+    return c;
+}
+
+static uint64_t received(const struct sim *s)
+{
+    const struct stats *st = &s->shard[0].stats;
+
+    return STAT_GET(st, turn_peer_rx) + STAT_GET(st, turn_client_rx);
+}
+
+/* Else as many hot sockets as there are would keep the shard's other doors waiting. */
+Test(sim_turn_hostile, one_pass_does_so_much_and_the_rest_comes_next, .timeout = 60)
+{
+    enum { HOT = 20, TRAINS = 16, SENT = HOT * TRAINS * 64 };
+    const uint64_t most = TURN_PASS_WORK + RING_DGRAMS_MAX * TRAIN_SEGMENTS_MAX;
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c[HOT];
+    uint64_t before, last, least = UINT64_MAX, begun;
+
+    for (unsigned i = 0; i < HOT; i++)
+        c[i] = ready(0, peer);
+    begun = before = received(s);
+    for (unsigned k = 0; k < TRAINS; k++)
+        for (unsigned i = 0; i < HOT; i++)
+            sim_turn_peer_send(&t, peer, c[i]->life, 64, 100, 100);
+    for (unsigned steps = 0; received(s) - begun < SENT && steps < 1000; steps++) {
+        sim_net_alarm(s->net, sim_now(s) + 1);
+        cr_assert(sim_step(s), SIM_SEED(s));
+        last = received(s) - before;
+        before += last;
+        cr_assert(le(u64, last, most), "a turn took %llu", (unsigned long long)last);
+    }
+    cr_expect(eq(u64, received(s) - begun, SENT), "all of it comes in the end");
+    for (unsigned i = 0; i < HOT; i++)
+        least = min_u64(least, c[i]->indications);
+    cr_expect(lt(u64, 0, least));
+    ended(s);
+}
