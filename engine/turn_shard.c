@@ -105,7 +105,8 @@ void turn_pass(struct turn_shard *ts)
     struct stats *st = &ts->s->stats;
 
     ts->slots_used = 0;
-    for (size_t n = ts->ready.count; n && ts->ready.count; n--) {
+    ts->work_left = TURN_PASS_WORK;
+    for (size_t n = ts->ready.count; n && ts->ready.count && ts->work_left > 0; n--) {
         struct turn_sock *k = CONTAINER_OF(list_pop(&ts->ready), struct turn_sock, ready);
 
         k->is_ready = false;

@@ -65,7 +65,12 @@ struct turn_client {
 enum {
     TURN_SLOTS = 128, /* received datagrams or trains that one pass holds */
     TURN_SLOT_BYTES = 66 * 1024,
-    TURN_READS_MAX = 32,     /* receives per socket and pass: the next one is not kept waiting */
+    TURN_READS_MAX = 32, /* receives per socket and pass: the next one is not kept waiting */
+    /* Of all sockets in one pass, a millisecond or two: the shard has other doors. In datagrams of
+     * a train; a receive of its own, and a message for the machine, cost as much as eight. */
+    TURN_PASS_WORK = 4096,
+    TURN_WORK_READ = 8,
+    TURN_WORK_UNIT = 8,
     TURN_RESERVED_MAX = 256, /* ports kept under a RESERVATION-TOKEN */
     TURN_RESERVED_MS = 30000,
     TURN_DOORS_MAX = 8,     /* UDP sockets of the door, per shard */
@@ -101,6 +106,7 @@ struct turn_shard {
     struct list ready;
     uint8_t *slots; /* TURN_SLOTS x TURN_SLOT_BYTES */
     unsigned slots_used;
+    int work_left; /* of TURN_PASS_WORK */
     struct turn_trains trains;
     struct timer timer; /* the machine's next deadline */
     uint64_t armed_ms;  /* for which `timer` is set */

@@ -145,6 +145,13 @@ static void channel_data(struct turn_shard *ts, struct look *l, struct bytes in)
     trains_add(&ts->trains, &l->relay->out, &l->peer, NULL, &p);
 }
 
+static void door_unit(struct turn_shard *ts, struct look *l, struct bytes in)
+{
+    ts->work_left -= TURN_WORK_UNIT;
+    turn_on_unit(ts, &l->tuple, &l->path, in);
+    l->looked = false; /* it may have changed everything */
+}
+
 static bool is_channel(struct bytes in)
 {
     return in.n >= CHAN_HEADER && in.p[0] >= 0x40 && in.p[0] <= 0x7f;
@@ -173,10 +180,9 @@ static void door_train(struct turn_sock *k, const struct ring_dgram *d)
             if (l.client)
                 channel_data(ts, &l, in);
             else
-                turn_on_unit(ts, &l.tuple, &l.path, in);
+                door_unit(ts, &l, in);
         } else {
-            turn_on_unit(ts, &l.tuple, &l.path, in);
-            l.looked = false; /* it may have changed everything */
+            door_unit(ts, &l, in);
         }
         if (step == 0)
             break;
@@ -304,9 +310,14 @@ static void read_errors(struct turn_sock *k)
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
+static size_t datagrams_in(const struct ring_dgram *d)
+{
+    return d->segment ? (d->n + d->segment - 1) / d->segment : 1;
+}
+
 static void count_door(struct turn_shard *ts, const struct ring_dgram *d)
 {
-    STAT_ADD(&ts->s->stats, turn_client_rx, d->segment ? (d->n + d->segment - 1) / d->segment : 1);
+    STAT_ADD(&ts->s->stats, turn_client_rx, datagrams_in(d));
     STAT_ADD(&ts->s->stats, turn_client_rx_bytes, d->n);
 }
 
@@ -314,6 +325,7 @@ static void sock_datagram(struct turn_sock *k, const struct ring_dgram *d)
 {
     struct turn_shard *ts = k->ts;
 
+    ts->work_left -= TURN_WORK_READ + (int)datagrams_in(d);
     if (d->segment)
         STAT_INC(&ts->s->stats, turn_train_in);
     if (d->truncated) /* the longest datagram fits; a longer train is a kernel that breaks its word
@@ -321,6 +333,8 @@ static void sock_datagram(struct turn_sock *k, const struct ring_dgram *d)
         STAT_INC(&ts->s->stats, turn_drop_truncated);
     else if (k->port)
         peer_train(k, d);
+    else if (d->from.port == 0) /* a source that no answer leads to, whoever forged it */
+        STAT_ADD(&ts->s->stats, turn_drop_foreign, datagrams_in(d));
     else {
         count_door(ts, d);
         door_train(k, d);
@@ -333,7 +347,7 @@ void turn_udp_read(struct turn_sock *k)
     struct turn_shard *ts = k->ts;
     uint32_t gen = k->head.gen;
 
-    for (unsigned done = 0, errors = 0; done < TURN_READS_MAX;) {
+    for (unsigned done = 0, errors = 0; done < TURN_READS_MAX && ts->work_left > 0;) {
         struct ring_dgram d[RING_DGRAMS_MAX];
 
         if (ts->slots_used + k->burst > TURN_SLOTS) {
@@ -348,6 +362,7 @@ void turn_udp_read(struct turn_sock *k)
 
         if (n < 0) { /* what ICMP said about something sent; the next call goes on */
             read_errors(k);
+            ts->work_left -= TURN_WORK_READ;
             if (++errors < TURN_ERRORS_MAX)
                 continue;
             break;

@@ -6,11 +6,13 @@ import socket
 import pytest
 
 from relay import next_ip
-from turn import EVEN_PORT, REQUESTED_ADDRESS_FAMILY, RESERVATION_TOKEN, family
+from turn import (BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY, RESERVATION_TOKEN, family,
+                  message, type_of)
 
 BOTH = {'listen': ('127.0.0.1:0', '[::1]:0'), 'allow': ('127.0.0.0/8', '::1/128')}
 V6_RELAY = family(REQUESTED_ADDRESS_FAMILY, 2)
 PAIR = EVEN_PORT, b'\x80'
+needs_raw = pytest.mark.skipif(os.geteuid() != 0, reason='raw sockets need root')
 
 
 def alive(turnd):
@@ -54,3 +56,28 @@ def test_turn_71_the_longest_datagram_of_a_peer_ends_nothing(turn_start, kind, i
             if got[1] == b'and on':
                 break
     alive(turnd)
+
+
+def forged(source, to, *payloads):
+    """Datagrams whose source is whatever one likes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        for payload in payloads:
+            udp = struct.pack('!HHHH', source[1], to[1], 8 + len(payload), 0) + payload
+            head = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                               socket.inet_aton(source[0]), socket.inet_aton(to[0]))
+            raw.sendto(head + udp, (to[0], 0))
+
+
+@needs_raw
+def test_turn_a_source_port_of_0_is_not_answered(turn_start):
+    turnd = turn_start()
+    before = turnd.relay.metrics()
+    forged((next_ip(), 0), turnd.at, *[message(type_of(BINDING, REQUEST))] * 20)
+    alive(turnd)
+    after = turnd.relay.metrics()
+
+    def grown(name):
+        return sum(v - before.get(k, 0) for k, v in after.items() if name in k)
+    assert grown('foreign') == 20
+    assert grown('turn_bindings') == 0
