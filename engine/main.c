@@ -10,6 +10,7 @@
 
 #include "engine/control.h"
 #include "engine/doors.h"
+#include "engine/errand.h"
 #include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/identity_file.h"
@@ -38,6 +39,7 @@ struct process {
     struct control control;
     struct doors doors;
     struct turn_host turn;
+    struct errand *errand;
     struct shard_thread *threads;
     unsigned shards_n;
     pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
@@ -482,6 +484,22 @@ static int open_doors(struct process *p)
     return err;
 }
 
+/* Names of the outside address: a start waits for the first answer, but not for long. */
+static void names_resolve(struct process *p)
+{
+    int err = p->daemon.turn ? errand_start(&p->turn, log_attach(p->log, "errand"),
+                                            &errand_defaults, &p->errand)
+                             : 0;
+
+    if (err)
+        log_text(p->q, LOG_WARN, "--turn-external-ip: names are not resolved: %s", strerror(-err));
+    if (p->errand && !errand_wait(p->errand, ERRAND_START_MS))
+        log_text(p->q, LOG_WARN,
+                 "--turn-external-ip: no answer within %d s; clients are told the bound address "
+                 "until there is one",
+                 ERRAND_START_MS / 1000);
+}
+
 static int run(struct process *p, int argc, char **argv, char **envp)
 {
     char why[512];
@@ -514,7 +532,9 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         memcpy(p->daemon.bound, p->doors.bound, sizeof(p->daemon.bound));
         p->daemon.bound_n = p->doors.n;
         p->control.reload = reload_new(&p->control, &p->cfg, argc, argv, envp);
+        names_resolve(p);
         status = serve(p, created);
+        errand_stop(p->errand);
         reload_free(p->control.reload);
     }
     log_stop(p->log);
