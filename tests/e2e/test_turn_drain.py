@@ -7,7 +7,7 @@ import time
 import pytest
 
 from relay import SLOW
-from turn import ALLOCATE, UDP_TRANSPORT, UdpPeer
+from turn import ALLOCATE, ALTERNATE_SERVER, UDP_TRANSPORT, UdpPeer, read_address
 from test_turn_allocate import port_is_bound
 
 
@@ -34,11 +34,13 @@ def test_turn_82_drain(turn_start, how):
     turnd = turn_start(drain=30)
     before = ready(turnd)
     clients = [turnd.udp().allocate(), turnd.tcp().allocate()]
-    fresh = turnd.udp()
-    fresh.challenge()
     ask(turnd, how)
-    turnd.relay.until(lambda: fresh.request(ALLOCATE, UDP_TRANSPORT).code in (403, 300), 3,
-                      'a refusal')
+
+    def refused():  # by every shard; what came before the order did goes again
+        got = [fresh.request(ALLOCATE, UDP_TRANSPORT).code or fresh.refresh(0).code
+               for fresh in [turnd.udp() for _ in range(6)]]
+        return all(code == 403 for code in got)
+    turnd.relay.until(refused, 3, 'a refusal')
     assert before == 200 and ready(turnd) != 200
     with UdpPeer() as far:
         for client in clients:
@@ -120,3 +122,22 @@ def test_turn_43_session_lines_name_bytes_and_no_credential(turn_start):
         if line.startswith('{'):
             json.loads(line)
     assert 'pass"' not in turnd.relay.log() and ':pass' not in turnd.relay.log()
+
+
+def test_turn_82_new_clients_are_sent_on_while_it_drains(turn_start):
+    """300, with another server of the client's family; over IPv6 there is none, so 403."""
+    turnd = turn_start('--turn-redirect', '9.9.9.9:3478', drain=30, listen=['[::]:0'])
+    four, six = ('127.0.0.1', turnd.at[1]), ('::1', turnd.at[1])
+    held = turnd.udp(at=four).allocate()
+    turnd.relay.proc.send_signal(signal.SIGTERM)
+
+    def answers(at):
+        got = turnd.udp(at=at).request(ALLOCATE, UDP_TRANSPORT)
+        return got if got.code else None
+    got = turnd.relay.until(lambda: answers(four), 3, 'a refusal')
+    assert got.code == 300
+    assert read_address(got.get(ALTERNATE_SERVER)) == ('9.9.9.9', 3478)
+    assert turnd.relay.until(lambda: answers(six), 3, 'a refusal').code == 403
+    assert held.refresh().code == 0
+    turnd.relay.proc.send_signal(signal.SIGTERM)
+    assert turnd.relay.proc.wait(5 * SLOW) == 0

@@ -187,7 +187,10 @@ def test_turn_81_a_lost_connection_keeps_its_allocation(mobile, far):
         new, got = resume(mobile, ticket, 'tcp')
         assert got.code == 0, got
         far.send(b'welcome back', relayed)
-        assert new.data() == (0x4000, b'welcome back')
+        data = new.data()
+        if data == (0x4000, b'to nobody'):  # it was not read before somebody was there again
+            data = new.data()
+        assert data == (0x4000, b'welcome back')
         assert new.refresh(0).code == 0
         mobile.relay.until(lambda: not port_is_bound(relayed), 1, 'a closed port')
 
