@@ -56,15 +56,41 @@ static void count_error(struct stats *st, uint16_t code)
 /* ---- answers ----------------------------------------------------------------------------------
  */
 
-/* Who may have written any source address he likes is told little (turn.md §15.2): one without an
- * allocation, whose answer proves nothing. */
+static bool is_binding(const struct turn_out *out)
+{
+    struct cur c = cur_of(out->reply);
+
+    return stun_method_of(cur_u16(&c)) == STUN_BINDING;
+}
+
+/* Without a password nobody has such an answer sent to anybody. */
+static bool is_proven(const struct turn_shard *ts, const struct turn_out *out)
+{
+    return ts->host->relays && !is_binding(out) && out->code != 400 && out->code != 401 &&
+           out->code != 420 && out->code != 438;
+}
+
+/* A client has its keepalives and new nonces answered, whoever else is behind its address; but that
+ * it is there does not prove that it asked. */
+static bool is_known(struct turn_shard *ts, const struct turn_out *out)
+{
+    struct turn_client *c = out->alloc ? turn_client_of(out->alloc) : NULL;
+
+    if (!c)
+        return false;
+    if (ts->s->now_ms >= c->replied_ms + 1000) {
+        c->replied_ms = ts->s->now_ms;
+        c->replied = 0;
+    }
+    return c->replied < TURN_REPLIES_MAX && ++c->replied;
+}
+
+/* Who may have written any source address he likes is told little (turn.md §15.2). */
 static bool may_reply(struct turn_shard *ts, const struct turn_out *out,
                       const struct turn_tuple *tuple)
 {
-    bool proven = out->alloc || (out->code != 0 && out->code != 400 && out->code != 401 &&
-                                 out->code != 420 && out->code != 438 && ts->host->relays);
-
-    if (proven || turn_host_may_reply(ts->host, ts->s->now_ms, &tuple->client))
+    if (is_proven(ts, out) || is_known(ts, out) ||
+        turn_host_may_reply(ts->host, ts->s->now_ms, &tuple->client))
         return true;
     STAT_INC(&ts->s->stats, turn_drop_reply_rate);
     turn_say_limited(ts, &tuple->client);

@@ -59,7 +59,9 @@ struct turn_client {
     uint64_t born_ms;
     uint64_t carried_ms, carried;    /* of --turn-bps-per-allocation: this second's bytes */
     uint64_t datagrams[2], bytes[2]; /* 0: from the client, 1: to it; payload */
-    char user[48];                   /* whose, printable and cut: for listings and log lines */
+    uint64_t replied_ms;             /* of TURN_REPLIES_MAX: this second's */
+    uint8_t replied;
+    char user[48]; /* whose, printable and cut: for listings and log lines */
 };
 
 enum {
@@ -80,7 +82,8 @@ enum {
     TURN_DUE_MAX = 1024,    /* expired things handled per pass */
     TURN_BIND_TRIES = 8,    /* ports that somebody else has */
     TURN_RELAY_RCVBUF = 262144,
-    TURN_ERRORS_MAX = 16, /* of a relay socket's error queue, per pass */
+    TURN_REPLIES_MAX = 16, /* to an allocation's client, in a second, that anybody could ask for */
+    TURN_ERRORS_MAX = 16,  /* of a relay socket's error queue, per pass */
     TURN_ROOM = TURN_MTU + TURN_REPLY_MAX,
 };
 

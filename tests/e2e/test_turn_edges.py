@@ -1,13 +1,15 @@
 """What an adversary finds at the edges of the TURN engine: where two features meet, and at the
 greatest lengths that the protocols allow. The server goes on, for him and for others."""
 
+import os
 import socket
+import struct
 
 import pytest
 
 from relay import next_ip
-from turn import (BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY, RESERVATION_TOKEN, family,
-                  message, type_of)
+from turn import (ALLOCATE, BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY,
+                  RESERVATION_TOKEN, family, message, type_of)
 
 BOTH = {'listen': ('127.0.0.1:0', '[::1]:0'), 'allow': ('127.0.0.0/8', '::1/128')}
 V6_RELAY = family(REQUESTED_ADDRESS_FAMILY, 2)
@@ -81,3 +83,18 @@ def test_turn_a_source_port_of_0_is_not_answered(turn_start):
         return sum(v - before.get(k, 0) for k, v in after.items() if name in k)
     assert grown('foreign') == 20
     assert grown('turn_bindings') == 0
+
+
+@pytest.mark.parametrize('name, attrs', [('binding', None), ('allocate', ())])
+def test_turn_44_an_allocation_is_no_licence_to_have_its_client_flooded(turn_start, name, attrs):
+    """What anybody can send in the name of a client is answered so often, and then no more."""
+    turnd = turn_start(replies=10)
+    client = turnd.udp().allocate()
+    method = BINDING if name == 'binding' else ALLOCATE
+    for _ in range(300):
+        client.path.send(message(type_of(method, REQUEST)))
+    answers = 0
+    while client.recv(0.3) is not None:
+        answers += 1
+    assert 10 <= answers <= 60
+    assert client.refresh().code == 0, 'who proves himself is answered'
