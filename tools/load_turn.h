@@ -43,6 +43,8 @@ enum {
     LT_TRIES = 7, /* RFC 8489 §6.2.1 */
 };
 
+#define LT_HELLO "BARESINK" /* with its zero: to bench-turn, and back */
+
 struct lt_opts {
     enum lt_mode mode;
     enum lt_way way;

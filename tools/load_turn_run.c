@@ -205,18 +205,17 @@ static void drain(void)
 /* The bare loop learns where the sink is from what the sink sends it. */
 static void bare_setup(void)
 {
-    static const char hello[] = "BARESINK";
     union lt_sa to;
     socklen_t to_n = lt_sa_of(&lt_opt.at, &to);
-    char answer[sizeof(hello)];
+    char answer[sizeof(LT_HELLO)];
 
     lt_client_open(&lt_allocs[0]);
     lt_allocs[0].ready = true;
     for (int i = 0; i < HELLO_TRIES; i++) {
-        if (sendto(lt_peers[0].fd, hello, sizeof(hello), 0, &to.sa, to_n) < 0)
+        if (sendto(lt_peers[0].fd, LT_HELLO, sizeof(LT_HELLO), 0, &to.sa, to_n) < 0)
             lt_die("hello: %s", strerror(errno));
         usleep(10000);
-        if (recv(lt_peers[0].fd, answer, sizeof(answer), MSG_DONTWAIT) == (ssize_t)sizeof(hello))
+        if (recv(lt_peers[0].fd, answer, sizeof(answer), MSG_DONTWAIT) == (ssize_t)sizeof(LT_HELLO))
             return;
     }
     lt_die("no bare loop answers");

@@ -11,15 +11,17 @@ import time
 
 from macro import report
 from macro.report import show, spread
-from macro.servers import ROOT, Bench, Failed, Missing, Server, log
+from macro.servers import ROOT, Bench, Failed, Missing, Server, free_port, log
 from macro.veth import Veth
 
 SIZES = (120, 1200)
 TRAINS = (1, 4, 16, 64)
 MOST = {120: 64, 1200: 54}  # one UDP_SEGMENT send carries 64 KiB
 BARE = ("recv/send", "gro-gso", "splice")
-RIVALS = ("coturn", "coturn-new")
+RIVALS = ("coturn", "coturn-new", "coturn-best")
+BEST = ("--multiplex-peer", "--udp-gso")  # of coturn 4.17, by its own help
 SECRET = "bench"
+FLOOD_TRIES = 8
 SOURCES = ",".join(f"127.0.1.{n}" for n in range(1, 41))
 
 
@@ -42,22 +44,22 @@ def libraries(usr):
 class Coturn(Server):
     """Says nothing on stdout when it is ready, so it is asked."""
 
-    def __init__(self, name, program, env, cores, address="127.0.0.1", enter=()):
+    def __init__(self, name, program, env, cores, address="127.0.0.1", enter=(), flags=()):
         self.address, self.enter = address, list(enter)
         home = tempfile.mkdtemp(prefix="sluice-bench-coturn-")
         command = [*enter, program, "-n", "--no-cli", "--no-tls", "--no-dtls", "--use-auth-secret",
                    f"--static-auth-secret={SECRET}", "--realm=bench", "-L", address,
                    "-E", address, "-p", "@PORT@", "--allow-loopback-peers", "--relay-threads=1",
                    "--min-port=10000", "--max-port=65535", f"--userdb={home}/db",
-                   f"--pidfile={home}/pid", "--log-file=stdout", "--simple-log"]
+                   f"--pidfile={home}/pid", "--log-file=stdout", "--simple-log", *flags]
         if env:
             command = [*enter, "env", f"LD_LIBRARY_PATH={env['LD_LIBRARY_PATH']}",
                        *command[len(enter):]]
         super().__init__(name, command, cores, relay="turn", data=home)
 
     def _wait(self):
-        # Bound, in this namespace or another: the kernel lists it.
-        for _ in range(200):
+        # Bound, in this namespace or another: the kernel lists it. 4.17 goes through its ports first.
+        for _ in range(800):
             table = pathlib.Path(f"/proc/{self.process.pid}/net/udp").read_text()
             if f":{self.port:04X} " in table:
                 time.sleep(0.2)
@@ -100,7 +102,9 @@ class TurnBench(Bench):
             server = Server(name, [*enter, self.bin / "bench-turn", kind, address, "@PORT@"],
                             self.server_core, relay="bare")
         elif name in RIVALS:
-            server = Coturn(name, *self.coturn[name], self.server_core, address, enter)
+            program = self.coturn["coturn-new" if name == "coturn-best" else name]
+            server = Coturn(name, *program, self.server_core, address, enter,
+                            BEST if name == "coturn-best" else ())
         else:
             data = tempfile.mkdtemp(prefix="sluice-bench-data-")
             server = Server(name, [
@@ -157,6 +161,8 @@ def alternate(bench, servers, args):
     for r in range(bench.opt.rounds):
         for i in range(len(servers)):
             s = servers[(r + i) % len(servers)]
+            if s.name in RIVALS and r >= (bench.opt.rival_rounds or bench.opt.rounds):
+                continue
             taken[s.name].append(bench.turn_load(s, args))
     return taken
 
@@ -315,8 +321,82 @@ def streams(bench):
     return rows
 
 
+def busy_ns(processes):
+    return sum(int(p.read_text().split()[0]) for q in processes
+               for p in pathlib.Path(f"/proc/{q.pid}/task").glob("*/schedstat"))
+
+
+def flood_once(bench, server, tools, size):
+    """coturn's client sends all it can to its echoing peer through the server: what comes back. One
+    session, for with --multiplex-peer a peer belongs to one; None when the client gave up, which it
+    does whenever the channel that it drew at random is refused."""
+    port, pinned = free_port(), lambda: os.sched_setaffinity(0, bench.load_core)
+    quiet = {"stdin": subprocess.DEVNULL, "preexec_fn": pinned}
+    peer = subprocess.Popen([tools / "turnutils_peer", "-L", "127.0.0.1", "-p", str(port)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **quiet)
+    try:
+        with tempfile.TemporaryFile("w+") as out:
+            client = subprocess.Popen(
+                [tools / "turnutils_uclient", "-Y", "packet", "-m", "1", "-l", str(size), "-e",
+                 "127.0.0.1", "-r", str(port), "-u", "bench", "-W", SECRET, "-p", str(server.port),
+                 "--no-even-port", "127.0.0.1"], stdout=out, stderr=out, **quiet)
+            time.sleep(1.5)
+            if client.poll() is not None:
+                return None
+            both, began = [client, peer], time.monotonic()
+            before = busy_ns(both)
+            time.sleep(max(2, bench.opt.duration))
+            busy = (busy_ns(both) - before) / 1e9 / (time.monotonic() - began)
+            client.kill()
+            client.wait()
+            out.seek(0)
+            rates = [float(w.split("=")[1].strip(",")) for line in out for w in line.split()
+                     if w.startswith("recv_pps=")]
+    finally:
+        peer.kill()
+        peer.wait()
+    if len(rates) < 3:
+        return None
+    return {"received_per_s": sum(rates[1:]) / len(rates[1:]), "client_busy": busy}
+
+
+def flood(bench):
+    """With coturn's own generator: --coturn PATH."""
+    if "coturn-new" not in bench.coturn:
+        log("flood: only with --coturn PATH")
+        return []
+    tools = pathlib.Path(bench.coturn["coturn-new"][0]).parent
+    if not (tools / "turnutils_uclient").exists():
+        raise Missing(f"--coturn: no turnutils_uclient beside {tools}/turnserver")
+    rows = []
+    servers = all_of(bench, ("sluice", "coturn-new", "coturn-best"))
+    try:
+        for size in SIZES:
+            log(f"coturn's flood generator, {size} bytes")
+            taken = {s.name: [] for s in servers}
+            for r in range(bench.opt.rounds):
+                for i in range(len(servers)):
+                    s = servers[(r + i) % len(servers)]
+                    got = next(filter(None, (flood_once(bench, s, tools, size)
+                                             for _ in range(FLOOD_TRIES))), None)
+                    taken[s.name].append(got)
+                    if not got:
+                        bench.failures.append(f"{s.name}: turnutils_uclient -Y packet, {size} bytes")
+            rows.append({"size": size,
+                         "per_s": {n: column(rs, lambda r: r["received_per_s"])
+                                   for n, rs in taken.items()},
+                         "client_busy": {n: column(rs, lambda r: r["client_busy"])
+                                         for n, rs in taken.items()},
+                         "of_us": {n: ratio(taken["sluice"], rs, lambda r: r["received_per_s"])
+                                   for n, rs in taken.items() if n != "sluice"}})
+    finally:
+        for s in servers:
+            s.stop()
+    return rows
+
+
 GROUPS = {"trains": trains, "wire": wire, "crowd": crowd, "allocations": allocations,
-          "memory": memory, "streams": streams}
+          "memory": memory, "streams": streams, "flood": flood}
 
 
 # ---- the report --------------------------------------------------------------------------------
@@ -353,6 +433,15 @@ def bars_of(g):
     fresh = [r for r in g.get("allocations", []) if r["kind"] == "fresh"]
     say("allocations per second ÷ coturn's", ">= 5", fresh, lambda r: r["per_s_of_us"].get("coturn"), 5)
     say("the same per CPU-second of the server", ">= 5", fresh, lambda r: r["to_us"].get("coturn"), 5)
+    for r in g.get("flood", []):
+        busy = r["client_busy"]["sluice"]
+        for name, bound in (("coturn-new", 4), ("coturn-best", 2)):
+            if r["of_us"].get(name) and busy:
+                value = r["of_us"][name]["median"]
+                out.append((f"received rate ÷ {name}'s, its own generator, {r['size']} bytes",
+                            f">= {bound}, or client >= 95 % busy",
+                            f"{value:.2f}, {100 * busy['median']:.0f} %",
+                            value >= bound or busy["median"] >= 0.95))
     for r in g.get("memory", []):
         if r["name"] == "sluice":
             out.append(("KiB of the process per idle allocation", "<= 2", f"{r['kib']:.2f}",
@@ -400,6 +489,11 @@ def text_of(res):
     if g.get("streams"):
         parts.append("## RFC 6062, CPU-seconds per GiB\n\n" + cost_table(
             ["streams"], g["streams"], lambda r: [r["streams"]], "cpu_s_per_gib", 3))
+    if g.get("flood"):
+        parts.append("## coturn's generator: datagrams per second that came back\n\n" + report.table(
+            ["bytes", "server", "per second", "client's core busy", "us / it"],
+            [[r["size"], n, show(r["per_s"][n], 0), show(r["client_busy"][n], 2),
+              show(r["of_us"].get(n), 2)] for r in g["flood"] for n in r["per_s"]]))
     if res["failures"]:
         parts.append("## Failures\n\n" + "\n".join("- " + f for f in res["failures"]))
     return "\n\n".join(parts)
