@@ -120,7 +120,8 @@ def test_turn_ops_trains_are_counted_by_length(turn_start):
     def more(name):
         return after['sluice_turn_train_length_' + name] - \
             before['sluice_turn_train_length_' + name]
-    assert more('sum') == 40 and more('count') < 40, 'fewer sends than datagrams'
+    # an answer sent before may be counted only now: what has been sent is counted afterwards
+    assert 40 <= more('sum') <= 41 and more('count') < 40, 'fewer sends than datagrams'
     assert more('bucket{le="1"}') <= more('bucket{le="4"}') <= more('bucket{le="16"}') <= \
         more('bucket{le="64"}') == more('bucket{le="+Inf"}') == more('count')
     assert more('bucket{le="64"}') > more('bucket{le="4"}'), 'a train left as one'
