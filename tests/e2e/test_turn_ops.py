@@ -73,6 +73,7 @@ def test_turn_ops_counters_are_live(turn_start):
     assert of('bytes_total{side="client",direction="out"}') == 50
     assert of('errors_total{code="401"}') == 1 and of('errors_total{code="437"}') == 1
     assert client.refresh(0).code == 0
+    until(turnd, lambda: metric(turnd, 'allocations') == 0, 'its end')
     told = turnd.relay.metrics()
     assert of('allocations') == 0 and of('permissions') == 0 and of('channels') == 0
     assert of('allocations_closed_total{cause="released"}') == 1
@@ -81,10 +82,11 @@ def test_turn_ops_counters_are_live(turn_start):
 def test_turn_ops_a_lost_stream_and_an_ended_one_are_told_apart(turn_start):
     turnd = turn_start()
     client = turnd.tcp().allocate()
-    assert metric(turnd, 'streams') == 1
+    until(turnd, lambda: metric(turnd, 'streams') == 1, 'the stream')
     client.close()
     until(turnd, lambda: metric(turnd, 'allocations_closed_total', cause='lost') == 1, 'the loss')
-    assert metric(turnd, 'streams') == 0 and metric(turnd, 'streams_closed_total') == 1
+    until(turnd, lambda: metric(turnd, 'streams') == 0 and
+          metric(turnd, 'streams_closed_total') == 1, 'its end')
 
 
 @pytest.mark.skipif(not PROMTOOL, reason='no promtool: tools/deps --test')
@@ -167,7 +169,7 @@ def test_turn_ops_a_list_of_many_pages_has_each_once(turn_start):
     listed = [row['relayed'][0] for row in rows(turnd)]
     assert len(listed) == len(set(listed)) == 600
     assert set(listed) == {'%s:%d' % client.relayed for client in clients}
-    assert metric(turnd, 'allocations') == 600
+    until(turnd, lambda: metric(turnd, 'allocations') == 600, 'the last one counted')
 
 
 def test_turn_ops_status_says_how_full_it_is(turn_start):
