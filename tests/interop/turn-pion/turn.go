@@ -178,8 +178,10 @@ func move(a, b net.Conn, size int64, failed chan error) (event, error) {
 	sums := make(chan [2]string, 2)
 	one := func(from, to net.Conn) {
 		sent, got := sha256.New(), sha256.New()
+		written := make(chan struct{})
 		go func() {
-			if _, err := io.CopyN(io.MultiWriter(from, sent), rand.Reader, size); err != nil {
+			defer close(written)
+			if _, err := io.CopyN(io.MultiWriter(sent, from), rand.Reader, size); err != nil {
 				failed <- err
 			}
 		}()
@@ -188,6 +190,7 @@ func move(a, b net.Conn, size int64, failed chan error) (event, error) {
 			failed <- err
 			return
 		}
+		<-written
 		sums <- [2]string{hex.EncodeToString(sent.Sum(nil)), hex.EncodeToString(got.Sum(nil))}
 	}
 	go one(a, b)
