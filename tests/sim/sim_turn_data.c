@@ -239,6 +239,27 @@ void sim_turn_peer_send(struct sim_turn *t, unsigned peer, struct sim_turn_life 
     }
 }
 
+/* From one client to another: the sender's relayed address is the peer, and the peer that was sent
+ * to is the relayed address of who receives. */
+static bool on_hairpin(struct sim_turn_end *e, const struct netaddr *from, struct bytes in)
+{
+    struct sim_turn *t = e->client->t;
+    const struct sim_turn_life *l, *mine = e->client->life;
+    struct proof p;
+
+    if (in.n < SIM_TURN_PAYLOAD_MIN || in.p[33] != OUT)
+        return false;
+    if (!proof_get(t, in, OUT, &p))
+        return true;
+    l = t->lives[p.life];
+    if (mine == NULL || memcmp(&t->peer[p.peer].at, &mine->relayed[TURN_V4], sizeof(*from)) != 0)
+        sim_break(t->s, "what was for peer %u arrives at client %u", p.peer, e->client->idx);
+    if (memcmp(from, &l->relayed[TURN_V4], sizeof(*from)) != 0)
+        sim_break(t->s, "life %u is said to be another", l->id);
+    t->lives[p.life]->link[p.peer].out_sure_got += p.sure;
+    return true;
+}
+
 static void on_data(struct sim_turn_end *e, const struct netaddr *peer, struct bytes in)
 {
     struct sim_turn *t = e->client->t;
@@ -248,7 +269,7 @@ static void on_data(struct sim_turn_end *e, const struct netaddr *peer, struct b
     struct proof p;
     bool its_end = false;
 
-    if (in.n == 0 || !proof_get(t, in, IN, &p))
+    if (in.n == 0 || on_hairpin(e, peer, in) || !proof_get(t, in, IN, &p))
         return;
     l = t->lives[p.life];
     k = &l->link[p.peer];
@@ -285,6 +306,10 @@ static void on_channel(struct sim_turn_end *e, struct bytes in)
         sim_break(t->s, "ChannelData of %zu bytes says another length, or is padded", in.n);
         return;
     }
+    for (unsigned i = 0; e->client->life != NULL && i < t->peers_n; i++)
+        if (e->client->life->link[i].number == m.channel && t->peer[i].ep < 0 &&
+            on_hairpin(e, &t->peer[i].at, m.data))
+            return;
     if (m.data.n == 0 || !proof_get(t, m.data, IN, &p))
         return;
     k = &t->lives[p.life]->link[p.peer];

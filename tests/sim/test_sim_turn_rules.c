@@ -329,3 +329,112 @@ Test(sim_turn_rules, draining_refuses_who_is_new_and_serves_who_is_there, .timeo
                  TURN_OK));
     ended(s);
 }
+
+/* An Allocate with a token, from 5-tuples of shard 1: it is handed to the shard that the token
+ * names, whoever asks. */
+Test(sim_turn_rules, who_brings_a_token_that_he_has_seen_pushes_out_nobody_who_has_moved,
+     .timeout = 20)
+{
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *a = sim_turn_client(&t, 0, 0), *moved = sim_turn_client(&t, 0, 0),
+                           *thief = sim_turn_client(&t, 1, 1);
+    struct sim_turn_ask move = { .method = STUN_REFRESH, .lifetime_s = -1, .resume = true };
+    struct sim_turn_ask by_token = { .method = STUN_ALLOCATE, .has_token = true };
+
+    answer(moved, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .mobile = true }, NULL);
+    bound(moved, peer, 0x4001);
+    cr_assert(eq(int, answer(moved, move, sim_turn_end(moved, 1)), TURN_OK));
+    answer(a, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .even = true, .reserve = true },
+           NULL);
+    memcpy(by_token.token, a->token, TURN_TOKEN);
+    for (unsigned i = 0; i < 2 * TURN_AWAY_NEW_MAX; i++)
+        cr_assert(eq(int, answer(thief, by_token, sim_turn_end(thief, 1)), 508));
+    sim_turn_send(moved, peer, BY_CHANNEL, 10, 100, 100);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, t.peer[peer].got, 10), SIM_SEED(s));
+    ended(s);
+}
+
+Test(sim_turn_rules, what_stands_behind_the_end_in_one_train_is_not_carried, .timeout = 20)
+{
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c = allocated(0, 0);
+    struct sim_turn_ask end = { .method = STUN_REFRESH, .lifetime_s = 1 };
+    size_t same;
+
+    bound(c, peer, 0x4001);
+    cr_assert(eq(int, answer(c, end, NULL), TURN_OK));
+    same = c->request_n - CHAN_HEADER; /* so that it is all one train */
+    end.lifetime_s = 0;
+    sim_turn_send(c, peer, BY_CHANNEL, 3, same, same);
+    sim_turn_do(c, &end, NULL);
+    sim_turn_send(c, peer, BY_CHANNEL, 3, same, same);
+    sim_run_ms(s, 100);
+    cr_assert(eq(int, c->code, TURN_OK));
+    cr_assert(eq(u64, t.peer[peer].got, 3), SIM_SEED(s));
+    cr_assert(eq(u64, STAT_GET(&s->shard[0].stats, turn_train_in), 1));
+    ended(s);
+}
+
+Test(sim_turn_rules, two_clients_are_each_others_peers_through_their_relayed_addresses,
+     .timeout = 20)
+{
+    struct sim *s = calm();
+    struct sim_turn_client *a = allocated(0, 0), *b = allocated(1, 1);
+    const struct netaddr at[2] = { a->life->relayed[TURN_V4], b->life->relayed[TURN_V4] };
+
+    /* As peers they have no socket of their own: what one sends arrives at the other. */
+    for (int i = 0; i < 2; i++)
+        t.peer[t.peers_n++] = (struct sim_turn_peer){ .ep = -1, .at = at[i] };
+    permitted(a, 1);
+    bound(b, 0, 0x4001);
+    sim_turn_send(a, 1, BY_SEND, 20, 300, 300);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, b->channel_data, 20), SIM_SEED(s));
+    sim_turn_send(b, 0, BY_CHANNEL, 20, 300, 300);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, a->indications, 20), SIM_SEED(s));
+    ended(s);
+}
+
+/* Datagrams that no train can take together: each longer than the one before. */
+static void burst(unsigned peer, struct sim_turn_life *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        sim_turn_peer_send(&t, peer, l, 1, 0, 100 + i % 2 * 100 + i / 2);
+}
+
+Test(sim_turn_rules, more_than_one_pass_may_read_is_read_by_the_next, .timeout = 20)
+{
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c = allocated(0, 0);
+
+    permitted(c, peer);
+    burst(peer, c->life, 8 * TURN_READS_MAX);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, c->indications, 8 * TURN_READS_MAX), SIM_SEED(s));
+    ended(s);
+}
+
+Test(sim_turn_rules, more_sockets_than_there_are_slots_are_read_in_one_pass, .timeout = 20)
+{
+    enum { N = 8 };
+    struct sim *s = calm();
+    struct sim_turn_client *c[N];
+    unsigned peer[N];
+
+    for (unsigned i = 0; i < N; i++) {
+        peer[i] = sim_turn_peer(&t, 1 + i, 7000, false);
+        c[i] = allocated(0, i % SIM_TURN_USERS);
+        bound(c[i], peer[i], 0x4001);
+    }
+    for (unsigned i = 0; i < N; i++)
+        burst(peer[i], c[i]->life, 3 * TURN_READS_MAX);
+    sim_run_ms(s, 100);
+    for (unsigned i = 0; i < N; i++)
+        cr_assert(eq(u64, c[i]->channel_data, 3 * TURN_READS_MAX), SIM_SEED(s));
+    ended(s);
+}
