@@ -35,6 +35,8 @@ static int udp_options(int fd, bool v6, unsigned flags, int rcvbuf_bytes)
     if (!err && (flags & RING_UDP_ERRORS))
         err = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1)
                  : set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+    if (!err && (flags & RING_UDP_ERRORS))
+        err = ring_udp_dont_fragment(fd, v6, false);
     /* Both are for speed: a kernel or a user without them relays all the same. */
     (void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
     if (rcvbuf_bytes > 0 && set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf_bytes))
@@ -202,11 +204,13 @@ int ring_udp_send(int fd, const struct ring_udp_out *o)
     return n < 0 ? -errno : (int)n;
 }
 
+/* Off is not the kernel's default, which sets the bit to find the path's MTU by losing what is too
+ * large: who did not ask for it (RFC 8656 §14.9) is to have it cut up on the way. */
 int ring_udp_dont_fragment(int fd, bool v6, bool on)
 {
     return v6 ? set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
                         on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT)
-              : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT);
+              : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
 }
 
 /* ---- ICMP -------------------------------------------------------------------------------------
