@@ -11,7 +11,7 @@
  *   load_p2p_churn.c   setup, churn, handshake
  *   load_p2p_attack.c  peers that break the rules
  *   load_p2p_soak.c    peers that come and go for long, load_p2p_soak_flow.c their circuits
- *   load_p2p_stat.c    time, CPU, memory
+ *   load_p2p_stat.c    what others may read and write meanwhile
  *   load_p2p_report.c  the answer
  *   load_p2p_opts.c    options
  */
@@ -23,6 +23,7 @@
 #include "proto/mss.h"
 #include "proto/noise.h"
 #include "proto/yamux.h"
+#include "tools/load_stat.h"
 
 #include <netinet/in.h>
 
@@ -233,21 +234,7 @@ void lp_circuit_gone(struct lp_stream *s, bool reset);
 /* Asks the relay's admin socket which shard each of these connections is on. */
 bool lp_place_ask(struct lp_conn *const *conns, size_t n);
 
-uint64_t lp_now_ns(void);
-struct lp_usage {
-    uint64_t wall_ns, server_ns, softirq_ns, self_ns;
-};
-void lp_usage_now(struct lp_usage *u);
-long lp_server_rss_kib(long *anon_kib);
-
-enum { LP_HIST_SUB = 64, LP_HIST_N = 64 * 40 };
-struct lp_hist {
-    uint64_t n, sum_ns, max_ns;
-    uint32_t bin[LP_HIST_N];
-};
-void lp_hist_add(struct lp_hist *h, uint64_t ns);
-double lp_hist_us(const struct lp_hist *h, double q);
-extern struct lp_hist lp_latency;
+extern struct load_hist lp_latency;
 
 /* ---- runs and reports --------------------------------------------------------------------- */
 
@@ -256,7 +243,7 @@ struct lp_memory {
     long rss_kib, anon_kib;
 };
 struct lp_report {
-    struct lp_usage at, used; /* begin; what the window took */
+    struct load_usage at, used; /* begin; what the window took */
     uint64_t received, messages;
     uint64_t lives, failed; /* setup, churn, handshake */
     unsigned stuck;

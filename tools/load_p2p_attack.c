@@ -54,7 +54,7 @@ static bool must_end(const struct foe *f)
 static void spoke(struct foe *f)
 {
     if (!f->spoke)
-        f->until_ns = lp_now_ns() + (uint64_t)(must_end(f) ? ENDED_MS : ALIVE_MS) * 1000000;
+        f->until_ns = load_now_ns() + (uint64_t)(must_end(f) ? ENDED_MS : ALIVE_MS) * 1000000;
     f->spoke = true;
 }
 
@@ -354,12 +354,12 @@ static void publish(void)
 
 static void run_until(uint64_t end_ns)
 {
-    for (uint64_t now; (now = lp_now_ns()) < end_ns && !lp_stopped();) {
+    for (uint64_t now; (now = load_now_ns()) < end_ns && !lp_stopped();) {
         unsigned opens = OPENS_MAX;
 
         (void)lp_poll(lp_opt.ops ? 1000000 : 0);
         raw_poll();
-        now = lp_now_ns();
+        now = load_now_ns();
         refill(now);
         for (unsigned i = 0; i < attack.n && !lp_paused() && (g.budget >= 1 || opens); i++) {
             double share = g.budget < SHARE ? g.budget : SHARE;
@@ -387,7 +387,7 @@ int lp_run_attack(void)
         attack.foe[i].fd = -1;
     foe_init();
     lp_app = &app;
-    run_until(lp_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9));
+    run_until(load_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9));
     ops = g.ops;
     opened = g.opened;
     ended = g.ended;

@@ -48,7 +48,7 @@ static void life_over(struct slot *s, bool ok)
         g.done += ok;
         g.failed += !ok;
         if (ok)
-            lp_hist_add(&lp_latency, lp_now_ns() - s->began_ns);
+            load_hist_add(&lp_latency, load_now_ns() - s->began_ns);
     }
     if (lp_opt.mode != LP_SETUP) {
         leave(s->source);
@@ -84,7 +84,7 @@ static void connect_circuit(struct slot *s)
 static void begin(struct slot *s)
 {
     g.live++;
-    s->began_ns = lp_now_ns();
+    s->began_ns = load_now_ns();
     if (lp_opt.mode == LP_SETUP)
         connect_circuit(s);
     else
@@ -162,7 +162,7 @@ static const struct lp_app app = { on_up, on_reserved, on_connected, on_closed }
 
 static void run_until(uint64_t end_ns)
 {
-    while (lp_now_ns() < end_ns) {
+    while (load_now_ns() < end_ns) {
         (void)lp_poll(10000000);
         lp_flow_reap(on_over);
         lp_progress("%s: %" PRIu64 " done, %u under way", lp_mode_name(), g.done, g.live);
@@ -171,16 +171,16 @@ static void run_until(uint64_t end_ns)
 
 static void bring_up(void)
 {
-    uint64_t deadline = lp_now_ns() + (uint64_t)LIFE_MS * 1000000;
+    uint64_t deadline = load_now_ns() + (uint64_t)LIFE_MS * 1000000;
 
     for (unsigned i = 0; i < lp_opt.slots; i++) {
         g.slot[i].target = dial(&g.slot[i], false);
         g.slot[i].source = dial(&g.slot[i], true);
         g.live += 2;
-        while (g.live >= LP_IN_FLIGHT && lp_now_ns() < deadline)
+        while (g.live >= LP_IN_FLIGHT && load_now_ns() < deadline)
             (void)lp_poll(10000000);
     }
-    while (g.live && lp_now_ns() < deadline)
+    while (g.live && load_now_ns() < deadline)
         (void)lp_poll(10000000);
     if (g.live)
         lp_die("%u connections did not come up", g.live);
@@ -207,7 +207,7 @@ int lp_run_churn(void)
         bring_up();
     for (unsigned i = 0; i < lp_opt.slots; i++)
         begin(&g.slot[i]);
-    run_until(lp_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9));
+    run_until(load_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9));
     lp_measuring = true;
     lp_report_begin(&r);
     run_until(r.at.wall_ns + (uint64_t)(lp_opt.duration_s * 1e9));
@@ -216,8 +216,8 @@ int lp_run_churn(void)
     r.lives = g.done;
     r.failed = g.failed;
     g.stopping = true;
-    until = lp_now_ns() + (uint64_t)LIFE_MS * 1000000;
-    while (g.live && lp_now_ns() < until) {
+    until = load_now_ns() + (uint64_t)LIFE_MS * 1000000;
+    while (g.live && load_now_ns() < until) {
         (void)lp_poll(10000000);
         lp_flow_reap(on_over);
     }

@@ -256,7 +256,7 @@ static void noise_start(struct lp_conn *c)
     lp_put_raw(c, bytes_of(buf, w.wrote));
     g.ephemeral[0] = lp_opt.seed;
     g.ephemeral[1]++;
-    g.ephemeral[2] = lp_now_ns();
+    g.ephemeral[2] = load_now_ns();
     crypto_sha256(bytes_of(g.ephemeral, sizeof(g.ephemeral)), e);
     c->noise = malloc(sizeof(*c->noise));
     ASSERT(c->noise != NULL);
@@ -302,7 +302,7 @@ struct lp_conn *lp_conn_new(const struct lp_peer *peer, unsigned n, uint32_t bar
     ASSERT(c != NULL);
     c->peer = peer;
     c->shard = -1;
-    c->began_ns = lp_now_ns();
+    c->began_ns = load_now_ns();
     c->fd = lp_dial(n);
     if (c->fd < 0)
         lp_die("no connection from source %u: %s", n % lp_opt.sources, strerror(errno));

@@ -7,7 +7,7 @@
 enum { MAGIC = 0x6c6f6164, BODY_MAX = 65536, BACK = 77777, SLACK = 64 }; /* lp_send_whole */
 
 struct lp_totals lp_totals;
-struct lp_hist lp_latency;
+struct load_hist lp_latency;
 bool lp_flowing, lp_measuring;
 
 static struct {
@@ -183,7 +183,7 @@ bool lp_circuit_message(struct lp_circuit *k)
     }
     put_u32(m, k->seq);
     put_u32(m + 4, k->id);
-    put_u64(m + 8, lp_now_ns());
+    put_u64(m + 8, load_now_ns());
     memcpy(m + 16, payload(k, false, k->seq), sizeof(m) - 16);
     (void)lp_send(k->src, bytes_of(m, sizeof(m)), false);
     k->seq++;
@@ -204,14 +204,14 @@ static void message_in(struct lp_circuit *k, const uint8_t *m)
 {
     struct cur c = cur_of(bytes_of(m, LP_MSG));
     uint32_t seq = cur_u32(&c), id = cur_u32(&c);
-    uint64_t then = cur_u64(&c), now = lp_now_ns();
+    uint64_t then = cur_u64(&c), now = load_now_ns();
 
     if (seq != k->seq_in || id != k->id || memcmp(c.p, payload(k, false, seq), LP_MSG - 16) != 0)
         lp_totals.mismatches++;
     k->seq_in = seq + 1;
     lp_totals.messages += !k->idle;
     if (lp_measuring && !k->idle)
-        lp_hist_add(&lp_latency, now - then);
+        load_hist_add(&lp_latency, now - then);
 }
 
 static void messages_in(struct lp_circuit *k, struct bytes data)

@@ -8,20 +8,20 @@ void lp_report_begin(struct lp_report *r)
 {
     r->received = lp_totals.received;
     r->messages = lp_totals.messages;
-    lp_usage_now(&r->at);
+    load_usage_now(lp_opt.server_pid, NULL, 0, &r->at);
 }
 
 void lp_report_end(struct lp_report *r)
 {
-    struct lp_usage now;
+    struct load_usage now;
 
     r->received = lp_totals.received - r->received;
     r->messages = lp_totals.messages - r->messages;
-    lp_usage_now(&now);
-    r->used = (struct lp_usage){ .wall_ns = now.wall_ns - r->at.wall_ns,
-                                 .server_ns = now.server_ns - r->at.server_ns,
-                                 .softirq_ns = now.softirq_ns - r->at.softirq_ns,
-                                 .self_ns = now.self_ns - r->at.self_ns };
+    load_usage_now(lp_opt.server_pid, NULL, 0, &now);
+    r->used = (struct load_usage){ .wall_ns = now.wall_ns - r->at.wall_ns,
+                                   .server_ns = now.server_ns - r->at.server_ns,
+                                   .softirq_ns = now.softirq_ns - r->at.softirq_ns,
+                                   .self_ns = now.self_ns - r->at.self_ns };
 }
 
 void lp_report_memory(struct lp_report *r, unsigned peers)
@@ -30,7 +30,7 @@ void lp_report_memory(struct lp_report *r, unsigned peers)
     struct lp_memory *m = &r->memory[r->memories++];
 
     m->peers = peers;
-    m->rss_kib = lp_server_rss_kib(&m->anon_kib);
+    m->rss_kib = load_rss_kib(lp_opt.server_pid, &m->anon_kib);
 }
 
 static double per(double a, double b)
@@ -42,7 +42,7 @@ static void print_json(const struct lp_report *r, bool ok)
 {
     double s = (double)r->used.wall_ns / 1e9;
     double server_s = (double)(r->used.server_ns + r->used.softirq_ns) / 1e9;
-    const struct lp_hist *h = &lp_latency;
+    const struct load_hist *h = &lp_latency;
 
     printf("{\"ok\":%s,\"mode\":\"%s\",\"framing\":\"%s\",\"placement\":\"%s\",\"circuits\":%u,"
            "\"pairs\":%u,\"idle_circuits\":%u,\"slots\":%u,\"seed\":%" PRIu64 ",\"seconds\":%.3f,",
@@ -61,8 +61,9 @@ static void print_json(const struct lp_report *r, bool ok)
            lp_totals.mismatches, lp_totals.resets, lp_totals.late);
     printf("\"latency_us\":{\"n\":%" PRIu64 ",\"mean\":%.1f,\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,"
            "\"p999\":%.1f,\"max\":%.1f},\"memory\":[",
-           h->n, per((double)h->sum_ns / 1000, (double)h->n), lp_hist_us(h, 0.5),
-           lp_hist_us(h, 0.9), lp_hist_us(h, 0.99), lp_hist_us(h, 0.999), (double)h->max_ns / 1000);
+           h->n, per((double)h->sum_ns / 1000, (double)h->n), load_hist_us(h, 0.5),
+           load_hist_us(h, 0.9), load_hist_us(h, 0.99), load_hist_us(h, 0.999),
+           (double)h->max_ns / 1000);
     for (unsigned i = 0; i < r->memories; i++)
         printf("%s{\"peers\":%u,\"rss_kib\":%ld,\"anon_kib\":%ld}", i ? "," : "",
                r->memory[i].peers, r->memory[i].rss_kib, r->memory[i].anon_kib);
@@ -95,8 +96,8 @@ static void print_text(const struct lp_report *r)
                r->stuck);
     if (lp_latency.n)
         printf("  latency us: p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
-               lp_hist_us(&lp_latency, 0.5), lp_hist_us(&lp_latency, 0.9),
-               lp_hist_us(&lp_latency, 0.99), lp_hist_us(&lp_latency, 0.999),
+               load_hist_us(&lp_latency, 0.5), load_hist_us(&lp_latency, 0.9),
+               load_hist_us(&lp_latency, 0.99), load_hist_us(&lp_latency, 0.999),
                (double)lp_latency.max_ns / 1000);
     for (unsigned i = 0; i < r->memories; i++)
         printf("  %u peers: relay resident %ld KiB, anonymous %ld KiB\n", r->memory[i].peers,

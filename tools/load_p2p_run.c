@@ -71,13 +71,13 @@ static void turn(uint64_t deadline_ns, const char *what, unsigned done, unsigned
 {
     (void)lp_poll(100000000);
     lp_progress("%s: %u of %u", what, done, all);
-    if (lp_now_ns() > deadline_ns)
+    if (load_now_ns() > deadline_ns)
         lp_die("%s: only %u of %u in %d s", what, done, all, PATIENCE_S);
 }
 
 static uint64_t patience(void)
 {
-    return lp_now_ns() + (uint64_t)PATIENCE_S * 1000000000;
+    return load_now_ns() + (uint64_t)PATIENCE_S * 1000000000;
 }
 
 static void dial(unsigned pair, bool source)
@@ -201,7 +201,7 @@ static struct pace pace_of(unsigned first, unsigned n, uint64_t interval_ns)
 {
     return (struct pace){ .first = first,
                           .n = n,
-                          .due_ns = lp_now_ns(),
+                          .due_ns = load_now_ns(),
                           .every_ns = n ? interval_ns / n : UINT64_MAX / 2 };
 }
 
@@ -221,7 +221,7 @@ static void flow_until(uint64_t end_ns, struct pace *busy, struct pace *idle)
     bool spin = (lp_opt.spin && busy->n) || (lp_opt.even && lp_opt.rate);
 
     for (;;) {
-        uint64_t now = lp_now_ns(), until = end_ns;
+        uint64_t now = load_now_ns(), until = end_ns;
 
         if (now >= end_ns || lp_stopped())
             return;
@@ -294,7 +294,7 @@ static int run_flow(void)
     struct pace idle =
         pace_of(lp_opt.circuits, lp_opt.idle_circuits, (uint64_t)lp_opt.idle_every_ms * 1000000);
 
-    flow_until(lp_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9), &busy, &idle);
+    flow_until(load_now_ns() + (uint64_t)(lp_opt.warm_s * 1e9), &busy, &idle);
     lp_measuring = true;
     lp_report_begin(&r);
     flow_until(r.at.wall_ns + (uint64_t)(lp_opt.duration_s * 1e9), &busy, &idle);
@@ -330,8 +330,8 @@ static int run_idle(void)
             }
             turn(deadline, "reserved peers", g.reserved, want);
         }
-        until = lp_now_ns() + (uint64_t)(lp_opt.settle_s * 1e9);
-        while (lp_now_ns() < until)
+        until = load_now_ns() + (uint64_t)(lp_opt.settle_s * 1e9);
+        while (load_now_ns() < until)
             (void)lp_poll(10000000);
         lp_report_memory(&r, want);
     }
@@ -339,7 +339,7 @@ static int run_idle(void)
     lp_report_begin(&r);
     uint64_t until = r.at.wall_ns + (uint64_t)(lp_opt.duration_s * 1e9);
 
-    while (lp_now_ns() < until) {
+    while (load_now_ns() < until) {
         (void)lp_poll(100000000);
         lp_progress("holding %u peers", have);
     }

@@ -115,7 +115,7 @@ static struct entry agenda_pop(void)
 
 static void seat_at(const struct seat *s, uint64_t in_ms, enum event what)
 {
-    soak_at(lp_now_ns() + in_ms * MS, what, (uint32_t)(s - g.seat), s->step);
+    soak_at(load_now_ns() + in_ms * MS, what, (uint32_t)(s - g.seat), s->step);
 }
 
 static void seat_set(struct seat *s, enum seat_state state)
@@ -128,7 +128,7 @@ static void seat_set(struct seat *s, enum seat_state state)
     g.away += state == SEAT_AWAY;
     s->state = (uint8_t)state;
     s->step++;
-    s->who->changed_ns = lp_now_ns();
+    s->who->changed_ns = load_now_ns();
 }
 
 static void seat_come(struct seat *s)
@@ -255,7 +255,7 @@ void soak_pause(struct seat *s, uint64_t for_ns)
     if (s->state != SEAT_STANDING || s->conn->deaf)
         return;
     lp_conn_deaf(s->conn, true);
-    soak_at(lp_now_ns() + for_ns, EV_UNPAUSE, (uint32_t)(s - g.seat), s->step);
+    soak_at(load_now_ns() + for_ns, EV_UNPAUSE, (uint32_t)(s - g.seat), s->step);
 }
 
 static void seat_late(struct seat *s)
@@ -373,7 +373,7 @@ static void on_reserved(struct lp_conn *c, enum hop_status status)
     if (s->state == SEAT_COMING) {
         soak.reserved++;
         if (lp_measuring)
-            lp_hist_add(&lp_latency, lp_now_ns() - c->began_ns);
+            load_hist_add(&lp_latency, load_now_ns() - c->began_ns);
         seat_set(s, SEAT_STANDING);
     } else if (s->state == SEAT_STANDING) {
         soak.renewed += !s->lapsed;
@@ -399,14 +399,14 @@ static const struct lp_app app = { on_up, on_reserved, plots_connected, on_close
 
 static void turn(void)
 {
-    uint64_t now = lp_now_ns();
+    uint64_t now = load_now_ns();
     int64_t wait = TICK_MS * MS;
 
     if (g.heap_n)
         wait = g.heap[0].at_ns <= now ? 0 : (int64_t)(g.heap[0].at_ns - now);
     (void)lp_poll(wait < TICK_MS * MS ? wait : TICK_MS * MS);
     plots_reap();
-    now = lp_now_ns();
+    now = load_now_ns();
     while (g.heap_n && g.heap[0].at_ns <= now) {
         struct entry e = agenda_pop();
 
@@ -421,7 +421,7 @@ static void turn(void)
 /* How often per turn something is due that happens `rate` times a second. */
 static unsigned due(uint64_t *next_ns, unsigned rate)
 {
-    uint64_t now = lp_now_ns();
+    uint64_t now = load_now_ns();
     unsigned n = 0;
 
     if (!rate)
@@ -449,7 +449,7 @@ static void churn(void)
 
 static void say(const char *what, uint64_t end_ns)
 {
-    uint64_t now = lp_now_ns();
+    uint64_t now = load_now_ns();
 
     lp_progress("%s: %.0f s left; %u of %u stand, %u circuits; %" PRIu64 " came, %" PRIu64
                 " clean circuits, %" PRIu64 " MiB compared, %" PRIu64 " failures",
@@ -460,32 +460,32 @@ static void say(const char *what, uint64_t end_ns)
 
 static void bring_up(void)
 {
-    uint64_t deadline = lp_now_ns() + (uint64_t)BRING_UP_MS * MS;
+    uint64_t deadline = load_now_ns() + (uint64_t)BRING_UP_MS * MS;
 
     for (unsigned i = 0; g.standing < g.seats;) {
         while (i < g.seats && g.coming < LP_IN_FLIGHT)
             seat_come(&g.seat[i++]);
         turn();
         say("arriving", deadline);
-        if (lp_now_ns() > deadline)
+        if (load_now_ns() > deadline)
             lp_die("only %u of %u peers stand after %d s", g.standing, g.seats, BRING_UP_MS / 1000);
     }
 }
 
 static void wind_down(void)
 {
-    uint64_t deadline = lp_now_ns() + (uint64_t)END_MS * MS;
+    uint64_t deadline = load_now_ns() + (uint64_t)END_MS * MS;
 
     soak_ending = true;
     plots_finish();
-    while (plots_open() && lp_now_ns() < deadline) {
+    while (plots_open() && load_now_ns() < deadline) {
         turn();
         say("last circuits", deadline);
     }
     if (plots_open())
         soak_fail("%u circuits did not end", plots_open());
-    deadline = lp_now_ns() + (uint64_t)END_MS * MS;
-    while (g.away < g.seats && lp_now_ns() < deadline) {
+    deadline = load_now_ns() + (uint64_t)END_MS * MS;
+    while (g.away < g.seats && load_now_ns() < deadline) {
         for (unsigned i = 0; g.standing && i < g.seats; i++)
             soak_leave(&g.seat[i], (enum way)soak_random(WAYS));
         turn();
@@ -522,7 +522,7 @@ static int report(const struct lp_report *r)
            soak.came, soak.reserved, soak.renewed, soak.lapsed, soak.dials, soak.refused,
            soak.dial_cut, soak.clean, soak.cut_else);
     printf("\"arrival_ms\":{\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f},",
-           lp_hist_us(&lp_latency, 0.5) / 1000, lp_hist_us(&lp_latency, 0.99) / 1000,
+           load_hist_us(&lp_latency, 0.5) / 1000, load_hist_us(&lp_latency, 0.99) / 1000,
            (double)lp_latency.max_ns / 1e6);
     print_counts("left", soak.left, WAYS);
     print_counts("quit", soak.quit, QUITS);
@@ -557,8 +557,8 @@ int lp_run_soak(void)
     lp_report_begin(&r);
     end = r.at.wall_ns + (uint64_t)(lp_opt.duration_s * 1e9);
     soak_surge = lp_opt.warm_s > 0;
-    while (lp_now_ns() < end) {
-        if (soak_surge && lp_now_ns() - r.at.wall_ns > (uint64_t)(lp_opt.warm_s * 1e9))
+    while (load_now_ns() < end) {
+        if (soak_surge && load_now_ns() - r.at.wall_ns > (uint64_t)(lp_opt.warm_s * 1e9))
             soak_surge = false;
         churn();
         turn();

@@ -48,7 +48,7 @@ unsigned plots_open(void)
 
 static void plot_at(const struct plot *p, uint64_t in_ms, enum event what)
 {
-    soak_at(lp_now_ns() + in_ms * MS, what, (uint32_t)(p - g.plot), p->life);
+    soak_at(load_now_ns() + in_ms * MS, what, (uint32_t)(p - g.plot), p->life);
 }
 
 static void plot_free(struct plot *p)
@@ -127,7 +127,7 @@ void plots_begin(void)
     p->from = from;
     p->to = to;
     p->blind = to->state != SEAT_STANDING || to->lapsed;
-    p->began_ns = lp_now_ns();
+    p->began_ns = load_now_ns();
     plan(p);
     soak.dials++;
     p->k->src = lp_connect(from->conn, &to->who->peer.me.id, p->k);

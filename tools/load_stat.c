@@ -52,14 +52,17 @@ static uint64_t threads_ns(pid_t pid)
 
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     d = opendir(path);
-    while (d && (e = readdir(d))) {
+    if (!d) {
+        fprintf(stderr, "no process %d\n", pid);
+        exit(1);
+    }
+    while ((e = readdir(d))) {
         if (e->d_name[0] == '.')
             continue;
         snprintf(path, sizeof(path), "/proc/%d/task/%.64s/schedstat", pid, e->d_name);
         sum += first_number(path);
     }
-    if (d)
-        closedir(d);
+    closedir(d);
     return sum;
 }
 

@@ -1,6 +1,6 @@
 /* tools/load_stat.h: time, CPU, memory and percentiles, for load generators. CPU is what the
  * scheduler counted in ns (schedstat): tick accounting is wrong by an order of magnitude on shared
- * machines. A process that is not there costs 0. */
+ * machines. A server that is gone ends the program: what it would have cost is not known. */
 #ifndef SLUICE_TOOLS_LOAD_STAT_H
 #define SLUICE_TOOLS_LOAD_STAT_H
 

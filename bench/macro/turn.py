@@ -538,11 +538,12 @@ def run(opt):
     code = 0
     try:
         for name in only:
-            res["groups"][name] = GROUPS[name](bench)
+            try:
+                res["groups"][name] = GROUPS[name](bench)
+            except Missing as e:  # the others can do without
+                print(e, file=sys.stderr)
+                code = 77
             report.write(opt.out, "turn", res, text_of(res), pictures_of(res))
-    except Missing as e:
-        print(e, file=sys.stderr)
-        code = 77
     except Failed as e:
         bench.failures.append(str(e))
     finally:
