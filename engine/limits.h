@@ -126,10 +126,10 @@ enum {
     /* Data connections of RFC 6062 (io_uring.md §9). */
     TURN_LISTEN_BUCKETS = 4096,
     TURN_RAW_READ = 65536,
-    TURN_RAW_WAY = 524288,   /* bytes of one direction, before others have their turn */
-    TURN_RAW_PASS = 1 << 20, /* and of all, before anything else has */
-    TURN_PIPES_MAX = 64,     /* 256 of this size are what a user may have (§9) */
-    TURN_PIPE_BYTES = 262144,
+    TURN_RAW_WAY = 1 << 20,  /* bytes of one direction, before others have their turn */
+    TURN_RAW_PASS = 4 << 20, /* and of all, before anything else has */
+    TURN_PIPES_MAX = 64,     /* that a shard makes; they hold something only while a sink is full */
+    TURN_PIPE_BYTES = 1 << 20,
     TURN_HALF_MS = 10000,     /* one side has closed, and the other says nothing */
     TURN_HOLD_MS = 50,        /* who has used up its bandwidth; nothing is dropped from a stream */
     TURN_PAY = 1024,          /* bytes that are charged at a time */

@@ -200,6 +200,9 @@ bool ring_udp_error(int fd, struct ring_icmp *out);
 
 /* Multishot, by edges: CQEs whose res is a mask of POLLIN, POLLOUT, POLLHUP, POLLERR. */
 void ring_poll_io(struct ring *r, int fd, uint64_t ud);
+/* One CQE, once one of `mask` is so or the socket is broken (POLLERR, POLLHUP); at once if it is so
+ * already, so nothing is missed between a look and this. mask 0: only broken. */
+void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud);
 /* Ends the one request that was prepared with the user_data `target`, found by that and not by a
  * look at them all. Its own completion bears `ud`, and may come before the other's. */
 void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud);

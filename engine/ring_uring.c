@@ -257,6 +257,14 @@ void ring_poll_io(struct ring *r, int fd, uint64_t ud)
     io_uring_sqe_set_data64(sqe, ud);
 }
 
+void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud)
+{
+    struct io_uring_sqe *sqe = get_sqe(r);
+
+    io_uring_prep_poll_add(sqe, fd, (unsigned)mask);
+    io_uring_sqe_set_data64(sqe, ud);
+}
+
 void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud)
 {
     struct io_uring_sqe *sqe = get_sqe(r);

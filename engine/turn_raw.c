@@ -72,11 +72,21 @@ void turn_raw_free(struct turn_raw *raw)
     slab_free(&raw->ts->raws->slab, raw);
 }
 
-static void side_poll(struct turn_raw *raw, int i)
+static uint64_t poll_ud(const struct turn_raw *raw, int side, int what)
 {
-    raw->side[i].polled = true;
+    return raw_ud(&raw->head, (unsigned)(RAW_UD_POLL + side * RAW_POLLS + what));
+}
+
+void turn_raw_poll(struct turn_raw *raw, int side, enum raw_poll what)
+{
+    static const int mask[RAW_POLLS] = { [RAW_IN] = POLLIN, [RAW_OUT] = POLLOUT };
+    struct turn_raw_side *s = &raw->side[side];
+
+    if (s->polled[what])
+        return;
+    s->polled[what] = true;
     raw->ops++;
-    ring_poll_io(raw->ts->s->ring, raw->side[i].fd, raw_ud(&raw->head, (unsigned)i));
+    ring_poll_once(raw->ts->s->ring, s->fd, mask[what], poll_ud(raw, side, what));
 }
 
 void turn_raw_ready(struct turn_raw *raw)
@@ -110,11 +120,11 @@ static void raw_close(struct turn_raw *raw)
     if (raw->half)
         list_remove(&ts->raws->halves, &raw->half_link);
     raw->ready = raw->held = raw->half = false;
-    for (int i = 0; i < 2; i++) {
-        if (!raw->side[i].polled)
+    for (int i = 0; i < 2 * RAW_POLLS; i++) {
+        if (!raw->side[i / RAW_POLLS].polled[i % RAW_POLLS])
             continue;
         raw->ops++;
-        ring_cancel_ud(ts->s->ring, raw_ud(&raw->head, (unsigned)i),
+        ring_cancel_ud(ts->s->ring, poll_ud(raw, i / RAW_POLLS, i % RAW_POLLS),
                        raw_ud(&raw->head, RAW_UD_CANCEL));
     }
     list_append(&ts->raws->ended, &raw->end_link);
@@ -185,7 +195,7 @@ void turn_raw_connect(struct turn_shard *ts, struct turn_conn *conn, const struc
     fd = ring_connect_tcp(from, &to);
     if (fd >= 0) {
         raw->side[RAW_PEER].fd = fd;
-        side_poll(raw, RAW_PEER);
+        turn_raw_poll(raw, RAW_PEER, RAW_OUT);
         return;
     }
     /* Not from within the request's own act: at the end of the pass. */
@@ -198,8 +208,10 @@ static void connect_decided(struct turn_raw *raw, int err)
     struct turn_shard *ts = raw->ts;
     struct turn_conn *conn = raw->conn;
 
-    if (err == -EINPROGRESS)
+    if (err == -EINPROGRESS) {
+        turn_raw_poll(raw, RAW_PEER, RAW_OUT);
         return;
+    }
     if (conn->state != TURN_CONN_CONNECTING) { /* its allocation has gone: TURN_CLOSE comes */
         turn_raw_end(raw);
         return;
@@ -213,6 +225,7 @@ static void connect_decided(struct turn_raw *raw, int err)
         return;
     }
     raw->state = RAW_WAITING;
+    turn_raw_poll(raw, RAW_PEER, RAW_BROKEN);
     STAT_INC(&ts->s->stats, turn_tcp_connected);
     connect_told(ts, conn, true);
 }
@@ -223,7 +236,7 @@ void turn_raw_wait(struct turn_raw *raw, struct turn_conn *conn)
     raw->conn = conn;
     conn->user = raw;
     raw->state = RAW_WAITING;
-    side_poll(raw, RAW_PEER);
+    turn_raw_poll(raw, RAW_PEER, RAW_BROKEN);
 }
 
 /* ---- the client's half -----------------------------------------------------------------------
@@ -257,32 +270,25 @@ void turn_raw_take(struct turn_raw *raw, int fd, struct chunkq *late, uint64_t k
         return;
     }
     STAT_INC(&raw->ts->s->stats, turn_tcp_joined);
-    side_poll(raw, RAW_CLIENT);
     turn_raw_ready(raw);
 }
 
 /* ---- the shard's side ------------------------------------------------------------------------
  */
 
-static void on_poll(struct turn_raw *raw, int i, const struct ring_cqe *cqe)
+static void on_poll(struct turn_raw *raw, unsigned which, const struct ring_cqe *cqe)
 {
-    struct turn_raw_side *side = &raw->side[i];
+    struct turn_raw_side *side = &raw->side[which / RAW_POLLS];
 
-    if (!cqe->more) {
-        side->polled = false;
-        raw->ops--;
-    }
+    ASSERT(side->polled[which % RAW_POLLS]);
+    side->polled[which % RAW_POLLS] = false;
+    raw->ops--;
     if (raw->state == RAW_CLOSED)
         return;
-    if (cqe->res < 0 && cqe->res != -ECANCELED) {
-        side->broken = true;
-    } else if (cqe->res > 0) {
-        side->readable |= (cqe->res & (POLLIN | POLLERR | POLLHUP)) != 0;
-        side->writable |= (cqe->res & (POLLOUT | POLLERR | POLLHUP)) != 0;
-        side->broken |= (cqe->res & (POLLERR | POLLHUP)) != 0;
-    }
-    if (!side->polled && !side->broken)
-        side_poll(raw, i);
+    if (cqe->res < 0 || cqe->res & (POLLERR | POLLHUP))
+        side->broken = side->readable = side->writable = true;
+    side->readable |= which % RAW_POLLS == RAW_IN;
+    side->writable |= which % RAW_POLLS == RAW_OUT;
     turn_raw_ready(raw);
 }
 
@@ -303,7 +309,7 @@ void turn_raw_on_cqe(struct turn_shard *ts, const struct ring_cqe *cqe)
     if (what == RAW_UD_CANCEL)
         raw->ops--;
     else
-        on_poll(raw, (int)what, cqe);
+        on_poll(raw, what - RAW_UD_POLL, cqe);
 }
 
 static void raw_turn(struct turn_raw *raw)

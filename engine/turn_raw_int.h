@@ -18,10 +18,14 @@ enum turn_raw_state {
 
 enum { RAW_CLIENT, RAW_PEER };
 
+/* Each for just what is waited for: with one poll for everything a source that goes on sending
+ * woke us for every segment while the sink was full, three times of four for nothing. */
+enum raw_poll { RAW_IN, RAW_OUT, RAW_BROKEN, RAW_POLLS };
+
 struct turn_raw_side {
     int fd; /* -1: not there yet */
-    bool polled;
-    bool readable, writable; /* until a call says -EAGAIN; an edge sets them again */
+    bool polled[RAW_POLLS];
+    bool readable, writable; /* until a call says less than was asked for; a poll sets them again */
     bool broken;             /* POLLERR or POLLHUP was seen */
 };
 
@@ -83,7 +87,13 @@ struct turn_raws {
 };
 
 /* user_data of OP_TURN_RAW: what, beside the slot. */
-enum { RAW_UD_CLIENT, RAW_UD_PEER, RAW_UD_CANCEL, RAW_UD_ACCEPT, RAW_UD_UNACCEPT, RAW_UD_BITS = 3 };
+enum {
+    RAW_UD_POLL, /* six of them: side * RAW_POLLS + poll */
+    RAW_UD_CANCEL = 2 * RAW_POLLS,
+    RAW_UD_ACCEPT,
+    RAW_UD_UNACCEPT,
+    RAW_UD_BITS = 4,
+};
 static inline uint64_t raw_ud(const struct slab_head *h, unsigned what)
 {
     return ud_make(OP_TURN_RAW, h->gen, h->idx << RAW_UD_BITS | what);
@@ -94,6 +104,7 @@ struct turn_raw *turn_raw_new(struct turn_shard *ts, int fd); /* NULL: too many 
 void turn_raw_wait(struct turn_raw *raw, struct turn_conn *conn);
 void turn_raw_free(struct turn_raw *raw); /* one that was never armed; closes its socket */
 void turn_raw_ready(struct turn_raw *raw);
+void turn_raw_poll(struct turn_raw *raw, int side, enum raw_poll what);
 void turn_raw_end(struct turn_raw *raw); /* by itself: the machine is told */
 
 /* turn_raw_move.c: false: it has ended, well or badly. */

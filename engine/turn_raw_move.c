@@ -64,10 +64,11 @@ void turn_raw_pipes_fini(struct turn_raws *t)
 /* ---- one way -----------------------------------------------------------------------------------
  */
 
-/* What becomes of a call, for the loop. */
+/* What becomes of a call, for the loop. A call that does less than it was asked for is not followed
+ * by one that says -EAGAIN: the poll tells at once if there is more. */
 enum step {
     STEP_MOVED,
-    STEP_WAIT, /* for an edge */
+    STEP_WAIT, /* for a poll */
     STEP_BAD,  /* the pair ends */
 };
 
@@ -173,6 +174,7 @@ static enum step send_late(struct turn_raw *raw)
         ring_send_now(raw->side[RAW_PEER].fd, &(struct msghdr){ .msg_iov = iov, .msg_iovlen = n });
     if (sent < 0)
         return sink_error(&raw->side[RAW_PEER], sent);
+    raw->side[RAW_PEER].writable = (size_t)sent == raw->late.bytes || n == SEND_IOV;
     chunkq_consume(&raw->late, &raw->ts->s->chunks, (size_t)sent);
     count(raw, RAW_CLIENT, (size_t)sent);
     return STEP_MOVED;
@@ -189,6 +191,7 @@ static enum step pipe_out(struct turn_raw *raw, int from)
     if (n == 0)
         return STEP_BAD; /* it says that it took none, of bytes that are there */
     w->in_pipe -= (size_t)n;
+    sink->writable = w->in_pipe == 0;
     count(raw, from, (size_t)n);
     return STEP_MOVED;
 }
@@ -205,6 +208,7 @@ static enum step pipe_in(struct turn_raw *raw, int from)
         return source_error(source, n);
     w->in_pipe = (size_t)n;
     w->ended = n == 0;
+    source->readable = (size_t)n == p->cap; /* less: that was all, or its poll is done at once */
     if (n > 0)
         judge_bulk(raw, w, (size_t)n);
     return STEP_MOVED;
@@ -230,6 +234,8 @@ static enum step copy(struct turn_raw *raw, int from)
         return sink_error(sink, sent);
     if (ring_discard(source->fd, (size_t)sent) != sent)
         return STEP_BAD; /* nobody else reads it: the sink would get bytes twice */
+    sink->writable = sent == n;
+    source->readable = sent < n || n == TURN_RAW_READ;
     judge_bulk(raw, w, (size_t)n);
     count(raw, from, (size_t)sent);
     return STEP_MOVED;
@@ -275,8 +281,14 @@ static bool way_move(struct turn_raw *raw, int from)
             return false;
         half_stamp(raw);
     }
-    if (step == STEP_MOVED && !w->shut)
+    if (w->shut)
+        return true;
+    if (step == STEP_MOVED)
         turn_raw_ready(raw); /* there is more, and others come first */
+    else if (!raw->side[!from].writable)
+        turn_raw_poll(raw, !from, RAW_OUT);
+    else
+        turn_raw_poll(raw, from, RAW_IN);
     return true;
 }
 

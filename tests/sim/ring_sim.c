@@ -117,6 +117,7 @@ static void submit_one(struct ring *r, struct sim_sqe *s)
     q->op = s->op;
     q->file = f;
     q->ud = s->ud;
+    q->mask = s->mask;
     q->seen = s->op == SIM_POLL_IO ? SIM_NEVER : 0; /* what is so at first is told */
     sim_file_hold(f);
     if (s->op == SIM_SEND || s->op == SIM_READ) {
@@ -182,6 +183,11 @@ void ring_poll_in(struct ring *r, int fd, uint64_t ud)
 void ring_poll_io(struct ring *r, int fd, uint64_t ud)
 {
     prepare(r, SIM_POLL_IO, fd, ud);
+}
+
+void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud)
+{
+    prepare(r, SIM_POLL_ONCE, fd, ud)->mask = mask;
 }
 
 void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud)

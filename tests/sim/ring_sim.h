@@ -182,6 +182,7 @@ enum sim_op {
     SIM_CANCEL,
     SIM_BELL,
     SIM_POLL_IO,
+    SIM_POLL_ONCE,
     SIM_CANCEL_UD,
 };
 
@@ -191,6 +192,7 @@ struct sim_sqe {
     uint64_t serial; /* of the file that fd meant when this was prepared; 0: none */
     uint64_t ud;
     uint64_t target_ud;       /* of SIM_CANCEL_UD */
+    int mask;                 /* of SIM_POLL_ONCE */
     const struct msghdr *msg; /* read at submission, as the kernel does */
     struct iovec one;
     struct ring *target;
@@ -206,6 +208,7 @@ struct sim_request {
     uint64_t start_ns;
     bool waited;
     uint64_t seen;               /* arrivals that a poll has told */
+    int mask;                    /* of SIM_POLL_ONCE */
     uint64_t last_due, last_key; /* of its completions */
 };
 

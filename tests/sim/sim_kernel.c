@@ -9,8 +9,10 @@ enum {
     RECVS_PER_TURN = 8, /* completions of one receive before others have their turn */
 };
 
-const char *const sim_op_names[] = { "accept", "receive",  "send",           "poll",  "read",
-                                     "cancel", "doorbell", "poll both ways", "cancel" };
+const char *const sim_op_names[] = {
+    "accept", "receive",  "send",           "poll",      "read",
+    "cancel", "doorbell", "poll both ways", "poll once", "cancel"
+};
 
 void sim_request_free(struct sim_request *q)
 {
@@ -222,12 +224,28 @@ static bool go_poll(struct ring *r, struct sim_request *q)
     return !more;
 }
 
+static int poll_mask(const struct sim_file *f)
+{
+    bool in = sim_file_ready(f) > 0 || f->in.fin_ready || f->dead;
+    bool out = f->dead || (!f->shut_wr && sim_file_room(f) > 0);
+
+    return (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (f->dead ? POLLERR | POLLHUP : 0);
+}
+
+static bool go_poll_once(struct ring *r, struct sim_request *q)
+{
+    int hit = poll_mask(q->file) & (q->mask | POLLERR | POLLHUP);
+
+    if (q->file->connecting || hit == 0)
+        return false;
+    sim_post(r, q, q->op, (struct ring_cqe){ .ud = q->ud, .res = hit });
+    return true;
+}
+
 static bool go_poll_io(struct ring *r, struct sim_request *q)
 {
     const struct sim_file *f = q->file;
-    bool in = sim_file_ready(f) > 0 || f->in.fin_ready || f->dead;
-    bool out = f->dead || (!f->shut_wr && sim_file_room(f) > 0);
-    int mask = (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (f->dead ? POLLERR | POLLHUP : 0);
+    int mask = poll_mask(f);
     bool more;
 
     if (f->connecting || mask == 0 || q->seen == f->arrivals)
@@ -264,6 +282,8 @@ static bool go(struct ring *r, struct sim_request *q)
         return go_poll(r, q);
     case SIM_POLL_IO:
         return go_poll_io(r, q);
+    case SIM_POLL_ONCE:
+        return go_poll_once(r, q);
     case SIM_READ:
         return go_read(r, q);
     case SIM_CANCEL:
