@@ -409,11 +409,19 @@ int config_load(struct config *c, int argc, char **argv, char **envp)
     ok = ok && apply_sources(&d, f, file, choose_preset(f, file, argv, envp));
     conffile_free(file);
     free(f);
+    config_wipe_stack();
     if (!ok) {
         config_free(c);
         return 2;
     }
     return 0;
+}
+
+__attribute__((noinline)) void config_wipe_stack(void)
+{
+    uint8_t below[32768];
+
+    explicit_bzero(below, sizeof(below));
 }
 
 void config_wipe_users(struct config *c)
@@ -425,6 +433,7 @@ void config_wipe_users(struct config *c)
             explicit_bzero(colon + 1,
                            sizeof(c->turn_user[i]) - (size_t)(colon + 1 - c->turn_user[i]));
     }
+    config_wipe_stack(); /* looking for the colon has left it there */
 }
 
 void config_free(struct config *c)

@@ -167,6 +167,9 @@ bool config_v6only(const struct listen_at *at, unsigned n, unsigned i);
 unsigned config_turn_doors(const struct config *c, struct listen_at out[CONFIG_LISTEN_MAX]);
 /* Passwords are keys by now (turn_users.c): nobody needs them as they were typed. */
 void config_wipe_users(struct config *c);
+/* What calls have left on the stack below the caller's frame: copies that nobody meant to make,
+ * such as vector registers with a password in them. */
+void config_wipe_stack(void);
 /* Name and version, then the libraries with version and patch level, a line each. */
 void config_version_text(char *out, size_t cap);
 

@@ -105,7 +105,7 @@ static bool read_list(struct draft *d, const char *flag, const char *path, const
 {
     const struct setting *s = setting_find(setting);
     enum source rank = d->ranks[setting_index(s)];
-    char line[CONFIG_TEXT_MAX + 2];
+    char line[CONFIG_TEXT_MAX + 2], room[1024]; /* not the library's, which it frees unwiped */
     unsigned number = 0;
     bool ok = true;
     FILE *f;
@@ -117,6 +117,7 @@ static bool read_list(struct draft *d, const char *flag, const char *path, const
         config_refuse("--%s=%s: cannot be read: %s", flag, path, strerror(errno));
         return false;
     }
+    setvbuf(f, room, _IOFBF, sizeof(room));
     d->src = rank; /* adds to what flags said: their values come first */
     while (ok && fgets(line, sizeof(line), f)) {
         number++;
@@ -131,8 +132,9 @@ static bool read_list(struct draft *d, const char *flag, const char *path, const
         config_refuse("--%s=%s: cannot be read: %s", flag, path, strerror(EIO));
         ok = false;
     }
-    explicit_bzero(line, sizeof(line));
     fclose(f);
+    explicit_bzero(line, sizeof(line));
+    explicit_bzero(room, sizeof(room));
     return ok;
 }
 

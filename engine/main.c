@@ -16,6 +16,7 @@
 #include "engine/identity_file.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
+#include "engine/turn_secret.h"
 #include "engine/turn_shard.h"
 #include "proto/crypto.h"
 
@@ -210,14 +211,32 @@ static void say_turn(const struct process *p)
     }
 }
 
+/* The port of a door i, if none before it has the same (RFC 5780: two addresses, each with both).
+ */
+static uint16_t new_port(const struct netaddr *bound, unsigned i)
+{
+    for (unsigned k = 0; k < i; k++)
+        if (bound[k].port == bound[i].port)
+            return 0;
+    return bound[i].port;
+}
+
 static void say_turn_firewall(const struct process *p)
 {
-    for (unsigned i = 0; i < p->doors.turn_n; i++)
-        printf("firewall: open UDP %u, TCP %u\n", (unsigned)p->doors.turn_udp_bound[i].port,
-               (unsigned)p->doors.turn_tcp_bound[i].port);
-    if (p->daemon.turn && p->turn.relays)
-        printf("firewall: open UDP %u-%u%s\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi,
-               p->cfg.turn_tcp_relay ? ", TCP the same" : "");
+    for (unsigned i = 0; i < p->doors.turn_n; i++) {
+        uint16_t udp = new_port(p->doors.turn_udp_bound, i);
+        uint16_t tcp = new_port(p->doors.turn_tcp_bound, i);
+
+        if (udp)
+            printf("firewall: open UDP %u\n", udp);
+        if (tcp)
+            printf("firewall: open TCP %u\n", tcp);
+    }
+    if (!p->daemon.turn || !p->turn.relays)
+        return;
+    printf("firewall: open UDP %u-%u\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi);
+    if (p->cfg.turn_tcp_relay)
+        printf("firewall: open TCP %u-%u\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi);
 }
 
 /* Ready: what is open, where state lies, what to open in a firewall, what to try. */
@@ -281,9 +300,8 @@ static void warn_turn(const struct process *p)
                  "STUN only: Allocate is answered 403 until there is a --turn-secret or a "
                  "--turn-user");
     if (h->own_secret[0])
-        log_text(p->q, LOG_WARN,
-                 "no TURN secret was given: one was made for this run; credentials from before do "
-                 "not count");
+        log_text(p->q, LOG_INFO, "no TURN secret was given: the one in %s/turn.secret is used",
+                 p->cfg.data_dir);
     if (h->relays && !h->has[TURN_V4] && !h->has[TURN_V6])
         log_text(p->q, LOG_WARN,
                  "no address to relay from was found: nobody can allocate without --turn-relay-ip");
@@ -342,6 +360,8 @@ static int turn_new(struct process *p, char *why, size_t cap)
     if (!p->cfg.turn_on)
         return 0;
     err = turn_host_init(&p->turn, &p->cfg, p->daemon.quota, p->shards_n, why, cap);
+    if (!err && p->turn.own_secret[0])
+        err = turn_secret_keep(p->cfg.data_dir, p->turn.own_secret, why, cap);
     if (err)
         return err;
     config_wipe_users(&p->cfg);

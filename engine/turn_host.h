@@ -34,7 +34,7 @@ struct turn_host {
     struct stun_nonce_keys nonce;
     uint8_t realm[TURN_REALM_MAX];
     struct bytes secret[STUN_SECRETS_MAX];
-    char own_secret[2 * TURN_SECRET_BYTES + 1]; /* empty, or made at this start */
+    char own_secret[2 * TURN_SECRET_BYTES + 1]; /* empty, or what nobody gave: turn_secret.h */
     struct turn_users *users;
     _Atomic(const struct turn_login *) login; /* by a reload; NULL: what the machine has */
     struct peer_policy policy;

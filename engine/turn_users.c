@@ -89,12 +89,14 @@ struct turn_users *turn_users_new(const struct config *cfg, struct bytes realm, 
 
         if (add(u, text, realm, &wrong))
             continue;
+        config_wipe_stack(); /* hashing leaves its last block there */
         snprintf(why, cap, "--turn-user=%.*s:***: accepted is %s", (int)strcspn(text, ":"), text,
                  wrong);
         turn_users_free(u);
         *err = -EINVAL;
         return NULL;
     }
+    config_wipe_stack();
     *err = 0;
     return u;
 }
