@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/turn_raw_int.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_turn.h"
 
@@ -12,6 +13,10 @@ enum { TALLY_MAX = 1024 };
 struct turn_letter_head {
     struct mnode node;
     struct chunk *chunk;
+    int kind;
+    uint8_t from, hops;
+    int fd;
+    struct chunkq late;
 };
 
 /* Counts by key, to hold against the quota table. */
@@ -77,8 +82,12 @@ static void count_letters(struct census *x, const struct mnode *n)
     size_t bytes = 0;
 
     for (; n != NULL; n = n->next)
-        if (n->kind == MAIL_TURN) /* it lies in a chunk, which it names */
-            count_chunks(x, CONTAINER_OF(n, struct turn_letter_head, node)->chunk, &bytes);
+        if (n->kind == MAIL_TURN) { /* it lies in a chunk, which it names, and may bring others */
+            const struct turn_letter_head *l = CONTAINER_OF(n, struct turn_letter_head, node);
+
+            count_chunks(x, l->chunk, &bytes);
+            count_queue(x, &l->late, "what a stream brings with it");
+        }
 }
 
 static void check_chunks(struct census *x)
@@ -352,6 +361,36 @@ static void check_gauges(const struct census *x)
                   (unsigned long long)secured, x->secured);
 }
 
+/* TURN's clients on TCP, and their data connections. What is queued to be sent. */
+static size_t check_turn_streams(struct census *x, const struct turn_shard *ts)
+{
+    const struct turn_stream *st;
+    const struct turn_raw *raw;
+    uint32_t at = 0;
+    size_t bytes = 0, queued = 0;
+
+    while ((st = slab_walk(&ts->streams->slab, &at)) != NULL) {
+        queued += count_queue(x, &st->tx, "what a client is sent");
+        count_queue(x, &st->late, "what a client sent too early");
+        count_chunks(x, st->part.chunk, &bytes);
+        tally(x, x->s->d.key_conns, x->s->cfg.conns_max, "connections");
+        if (st->counted_ip)
+            tally(x, st->key_ip, x->s->cfg.conns_per_ip_max, "connections of an address");
+        if (st->state < STREAM_CLOSED && !st->recv_armed && !st->dry && !st->paused &&
+            st->state != STREAM_LEAVE)
+            sim_break(x->s, "a client's stream that nobody reads");
+    }
+    at = 0;
+    while ((raw = slab_walk(&ts->raws->slab, &at)) != NULL) {
+        count_queue(x, &raw->late, "what came behind a ConnectionBind");
+        if (raw->side[RAW_CLIENT].fd >= 0)
+            tally(x, x->s->d.key_conns, x->s->cfg.conns_max, "connections");
+        if (raw->key_ip != 0)
+            tally(x, raw->key_ip, x->s->cfg.conns_per_ip_max, "connections of an address");
+    }
+    return queued;
+}
+
 static void check_shard(struct census *x, const struct shard *sh)
 {
     size_t dirty = 0, dry = 0, closed = 0, streams = 0, hs = 0, staged = 0, sending = 0;
@@ -373,6 +412,8 @@ static void check_shard(struct census *x, const struct shard *sh)
         streams += c->streams.count;
         hs += c->hs != NULL;
     }
+    if (sh->turn != NULL)
+        tx_queued += check_turn_streams(x, sh->turn);
     cursor = 0;
     for (uint32_t at = 0; (stream = slab_walk(&sh->streams, &at));)
         parts += stream->in.bytes > 0;

@@ -76,9 +76,12 @@ struct sim_turn_end *sim_turn_end(struct sim_turn_client *c, int shard)
         e->at = (struct netaddr){ .ip = { 0x26, 0, [15] = (uint8_t)(1 + c->idx) } };
     do
         e->at.port = ++t->next_port;
-    while (shard >= 0 && sim_udp_lands(t->s->net, &c->server, &e->at) != shard);
-    e->ep = sim_udp_open(t->s->net, &e->at);
-    e->open = true;
+    while (!c->tcp && shard >= 0 && sim_udp_lands(t->s->net, &c->server, &e->at) != shard);
+    if (c->tcp && shard >= 0)
+        sim_place_next(t->s->net, (unsigned)shard);
+    e->ep = c->tcp ? sim_connect(t->s->net, &c->server, &e->at) : sim_udp_open(t->s->net, &e->at);
+    e->wire = c->tcp ? sim_turn_wire_new() : NULL;
+    e->open = e->ep >= 0; /* a door that is closing refuses */
     if (t->ends_n == t->ends_cap) {
         t->ends_cap = t->ends_cap ? t->ends_cap * 2 : 64;
         t->ends = sim_turn_must(realloc(t->ends, t->ends_cap * sizeof(struct sim_turn_end *)));
@@ -89,7 +92,9 @@ struct sim_turn_end *sim_turn_end(struct sim_turn_client *c, int shard)
 
 void sim_turn_end_close(struct sim_turn_end *e)
 {
-    if (e->open)
+    if (e->open && e->wire != NULL)
+        sim_turn_wire_close(e);
+    else if (e->open)
         sim_udp_shut(e->client->t->s->net, e->ep);
     e->open = false;
 }
@@ -119,8 +124,10 @@ void sim_turn_init(struct sim_turn *t, struct sim *s, const struct sim_opts *net
 
 void sim_turn_fini(struct sim_turn *t)
 {
-    for (size_t i = 0; i < t->ends_n; i++)
+    for (size_t i = 0; i < t->ends_n; i++) {
+        free(t->ends[i]->wire);
         free(t->ends[i]);
+    }
     for (size_t i = 0; i < t->lives_n; i++)
         free(t->lives[i]);
     free(t->ends);
@@ -222,16 +229,15 @@ static void note_tx(struct sim_turn_client *c)
 static void transmit(struct sim_turn_client *c)
 {
     note_tx(c);
-    if (c->ask_at->open)
-        sim_udp_emit(c->t->s->net, c->ask_at->ep, &c->server, c->request, c->request_n);
+    sim_turn_emit(c->ask_at, c->request, c->request_n);
 }
 
 static void begin(struct sim_turn_client *c)
 {
     build(c);
-    c->tries = 0;
+    c->tries = c->tcp ? SIM_TURN_TRIES - 1 : 0; /* RFC 8489 §6.2.2: a stream repeats by itself */
     c->first_ms = sim_now(c->t->s);
-    c->next_ms = c->first_ms + SIM_TURN_RTO_MS;
+    c->next_ms = c->first_ms + (c->tcp ? SIM_TURN_TCP_MS : SIM_TURN_RTO_MS);
     transmit(c);
 }
 

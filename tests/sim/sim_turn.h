@@ -22,6 +22,7 @@ enum {
     SIM_TURN_PAYLOAD_MIN = 40, /* what a proof needs */
     SIM_TURN_RTO_MS = 250,
     SIM_TURN_TRIES = 6,
+    SIM_TURN_TCP_MS = 15000, /* for an answer on a stream */
 };
 
 struct sim_turn;
@@ -48,6 +49,7 @@ struct sim_turn_end { /* a client's socket */
     struct netaddr at;
     struct sim_turn_client *client;
     bool open;
+    struct sim_turn_wire *wire; /* of a stream; NULL: datagrams */
 };
 
 /* What a life has with a peer. */
@@ -83,7 +85,7 @@ struct sim_turn_life {
 struct sim_turn_client {
     struct sim_turn *t;
     unsigned idx, user;
-    bool sha256, fingerprint;
+    bool sha256, fingerprint, tcp;
     struct netaddr server;
     struct sim_turn_end *at;    /* where it is */
     struct sim_turn_life *life; /* NULL: none */
@@ -117,6 +119,7 @@ struct sim_turn {
     struct sim *s;
     bool exact; /* nothing is lost, doubled or late on the network */
     bool ordered, once;
+    bool faithful; /* nobody gives the server a reason to close a stream */
     struct sim_turn_peer peer[SIM_TURN_PEERS];
     unsigned peers_n;
     struct sim_turn_client client[SIM_TURN_CLIENTS];
@@ -145,7 +148,7 @@ void sim_turn_look(struct sim_turn *t);
 unsigned sim_turn_peer(struct sim_turn *t, unsigned host, uint16_t port, bool v6);
 /* Gone, or there again: what is sent to it meanwhile is answered by ICMP. */
 void sim_turn_peer_open(struct sim_turn *t, unsigned peer, bool open);
-/* A socket that lands on that shard; -1: on any. */
+/* A socket, or a connection, that lands on that shard; -1: on any. */
 struct sim_turn_end *sim_turn_end(struct sim_turn_client *c, int shard);
 void sim_turn_end_close(struct sim_turn_end *e);
 struct sim_turn_client *sim_turn_client(struct sim_turn *t, unsigned user, int shard);
@@ -157,6 +160,8 @@ static inline bool sim_turn_asking(const struct sim_turn_client *c)
 /* From `at`, or from where it is (NULL). The answer: c->code. */
 void sim_turn_do(struct sim_turn_client *c, const struct sim_turn_ask *ask,
                  struct sim_turn_end *at);
+/* Any bytes, as one datagram or padded to four. */
+void sim_turn_emit(struct sim_turn_end *e, const void *p, size_t n);
 void sim_turn_repeat(struct sim_turn_client *c); /* the same bytes once more */
 /* It is of no more use to its client. */
 void sim_turn_over(struct sim_turn_client *c);

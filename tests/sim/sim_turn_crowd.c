@@ -21,6 +21,7 @@ void sim_turn_crowd_init(struct sim_turn_crowd *w, struct sim *s, const struct s
 {
     sim_turn_init(&w->t, s, net);
     w->t.exact = w->t.exact && !w->capped;
+    w->t.faithful = w->t.exact && !w->hostile;
     for (unsigned i = 0; i < w->peers; i++) {
         /* Now and then two on one host, for a permission is of an IP. */
         unsigned p =
@@ -31,6 +32,10 @@ void sim_turn_crowd_init(struct sim_turn_crowd *w, struct sim *s, const struct s
     for (unsigned i = 0; i < w->clients; i++) {
         struct sim_turn_client *c = sim_turn_client(&w->t, i % SIM_TURN_USERS, -1);
 
+        if (w->tcp_every > 0 && i % w->tcp_every == w->tcp_every - 1) {
+            c->tcp = true;
+            c->at = sim_turn_end(c, -1);
+        }
         c->sha256 = i % 2;
         c->fingerprint = i % 3 == 0;
         if (w->v6 && i % 4 == 3) {
@@ -64,7 +69,7 @@ static void allocate(struct sim_turn_crowd *w, struct sim_turn_client *c)
     } else if (w->v6) {
         ask.family = (uint8_t)below(w, 4);
     }
-    if (chance(w, 70)) {
+    if (chance(w, 70) || !c->at->open) {
         struct sim_turn_end *old = c->at;
 
         c->at = sim_turn_end(c, -1); /* so that nothing of the last one is mistaken for this */
@@ -237,8 +242,7 @@ static void garbage(struct sim_turn_crowd *w, struct sim_turn_client *c)
         memcpy(junk, c->request, n = min_sz(n, sizeof(junk)));
         junk[below(w, n)] ^= (uint8_t)(1 + below(w, 255));
     }
-    if (c->at->open)
-        sim_udp_emit(w->t.s->net, c->at->ep, &c->server, junk, n);
+    sim_turn_emit(c->at, junk, n);
 }
 
 /* ---- what became of it ---------------------------------------------------------------------- */
@@ -407,6 +411,7 @@ void sim_turn_crowd_run(struct sim_turn_crowd *w)
     }
     if (sim_why(s) == NULL)
         sim_run_ms(s, 2 * SIM_TURN_SLACK_MS); /* what is under way arrives */
+    w->t.faithful = false;
     if (sim_why(s) == NULL)
         sim_turn_check_sure(&w->t);
 }

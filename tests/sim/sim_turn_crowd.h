@@ -13,8 +13,9 @@ struct sim_turn_crowd {
     unsigned long_gap_pct; /* a minute or more instead */
     bool hostile;          /* garbage, peers and channels without permission */
     bool v6, mobile;
-    bool capped;       /* what is sent may be too much: nobody is sure of anything */
-    unsigned drain_at; /* SIGTERM in the middle: 0: not */
+    unsigned tcp_every; /* of so many clients one comes by TCP; 0: none */
+    bool capped;        /* what is sent may be too much: nobody is sure of anything */
+    unsigned drain_at;  /* SIGTERM in the middle: 0: not */
     struct { /* what a client will do when nothing that it was sure of is under way any more */
         bool end, move;
         uint64_t at_ms;

@@ -172,7 +172,7 @@ void sim_turn_send(struct sim_turn_client *c, unsigned peer, int by, unsigned n,
             proof_put(payload, size, &p);
         }
         size = wrap(c, wire, peer, by, payload, size);
-        sim_udp_emit(c->t->s->net, c->at->ep, &c->server, wire, size);
+        sim_turn_emit(c->at, wire, size);
     }
 }
 
@@ -228,7 +228,7 @@ void sim_turn_peer_send(struct sim_turn *t, unsigned peer, struct sim_turn_life 
                            .seq = k->in_seq++,
                            .epoch = l->epoch,
                            .way = IN,
-                           .sure = sure(t, l, peer, BY_SEND),
+                           .sure = !l->client->tcp && sure(t, l, peer, BY_SEND),
                            .sent_ms = sim_now(t->s) };
 
         if (size > 0) {
@@ -302,7 +302,7 @@ static void on_channel(struct sim_turn_end *e, struct bytes in)
     struct proof p;
 
     e->client->channel_data++;
-    if (!chandata_decode(in, &m) || in.n != CHAN_HEADER + m.data.n) {
+    if (!chandata_decode(in, &m) || (e->wire == NULL && in.n != CHAN_HEADER + m.data.n)) {
         sim_break(t->s, "ChannelData of %zu bytes says another length, or is padded", in.n);
         return;
     }
@@ -338,15 +338,11 @@ static void on_indication(struct sim_turn_end *e, const struct stun_msg *m)
         on_data(e, &peer.addr, stun_value(m, STUN_DATA));
 }
 
-static void on_client(struct sim_turn_end *e, const struct netaddr *from, struct bytes in)
+void sim_turn_on_unit(struct sim_turn_end *e, struct bytes in)
 {
     struct sim *s = e->client->t->s;
     struct stun_msg m;
 
-    if (memcmp(from, &e->client->server, sizeof(*from)) != 0) {
-        sim_break(s, "client %u is told something from elsewhere", e->client->idx);
-        return;
-    }
     if (in.n > 0 && in.p[0] >= 0x40) {
         on_channel(e, in);
         return;
@@ -370,8 +366,16 @@ void sim_turn_end_look(struct sim_turn_end *e)
     struct netaddr from;
     long n;
 
-    while (e->open && (n = sim_udp_take(s->net, e->ep, &from, buf, sizeof(buf))) >= 0)
-        on_client(e, &from, bytes_of(buf, (size_t)n));
+    if (e->wire != NULL) {
+        if (e->open)
+            sim_turn_wire_look(e);
+        return;
+    }
+    while (e->open && (n = sim_udp_take(s->net, e->ep, &from, buf, sizeof(buf))) >= 0) {
+        if (memcmp(&from, &e->client->server, sizeof(from)) != 0)
+            sim_break(s, "client %u is told something from elsewhere", e->client->idx);
+        sim_turn_on_unit(e, bytes_of(buf, (size_t)n));
+    }
 }
 
 void sim_turn_peer_look(struct sim_turn *t, unsigned peer)

@@ -20,6 +20,9 @@ static struct sim_opts kernel_of(uint64_t seed)
         .bell_delay_ms_max = (unsigned)(seed % 5),
         .lend_pct = (unsigned)(seed % 3 * 50),
         .net_delay_ms_max = (unsigned)(seed % 7 * 5),
+        .short_send_pct = (unsigned)(seed * 7 % 40),
+        .late_send_pct = (unsigned)(seed * 3 % 30),
+        .short_recv_pct = (unsigned)(seed * 5 % 40),
         .udp_split_pct = (unsigned)(seed % 5 * 3),
         .udp_eio_pct = (unsigned)(seed % 4 * 5),
         .udp_mtu = seed % 2 ? 1500 : 0,
@@ -38,6 +41,10 @@ static struct sim_opts faults_of(uint64_t seed)
     o.udp_in_use_pct = (unsigned)(seed % 6 * 8);
     o.udp_emfile_pct = (unsigned)(seed % 5 * 6);
     o.udp_queue = seed % 4 == 0 ? 20 : 0;
+    o.emfile_pct = (unsigned)(seed % 4 * 5);
+    o.enobufs_pct = (unsigned)(seed % 3 * 6);
+    o.cancel_data_pct = 50;
+    o.vanish_ms = 3000;
     return o;
 }
 
@@ -98,6 +105,7 @@ static void one(uint64_t seed, void (*setup)(uint64_t seed, struct plan *p), str
     p.crowd.long_gap_pct = 2;
     p.crowd.mobile = true;
     p.crowd.v6 = seed % 2;
+    p.crowd.tcp_every = 4;
     sim_turn_config(&p.cfg, 64);
     setup(seed, &p);
     if (seed % 8 == 0)
@@ -162,6 +170,10 @@ static bool many(void (*setup)(uint64_t seed, struct plan *p), struct happened *
     HAPPENED(h->faults.udp_split);
     HAPPENED(h->faults.udp_eio);
     HAPPENED(h->events.turn_mailed);
+    HAPPENED(h->events.turn_streams_accepted);
+    HAPPENED(h->events.turn_streams_closed);
+    HAPPENED(h->faults.short_sends);
+    HAPPENED(h->faults.short_recvs);
     return true;
 }
 
