@@ -9,7 +9,11 @@
 #include "engine/turn_stream.h"
 #include "proto/crypto.h"
 
-enum { HOPS_MAX = 3, AWAY_BUCKETS = 4096 };
+enum {
+    HOPS_MAX = 3,
+    AWAY_BUCKETS = 4096,
+    LETTERS_PART = 8, /* of the pool's chunks of either size, and TURN_LETTERS_MAX at most */
+};
 
 static_assert((AWAY_BUCKETS & (AWAY_BUCKETS - 1)) == 0, "a mask");
 
@@ -48,6 +52,7 @@ struct turn_away {
     struct away_entry entry[TURN_AWAY_MAX];
     unsigned n;
     struct list fresh, stands, idle;
+    _Atomic uint32_t letters[CHUNK_SIZES]; /* of ours that nobody has read yet */
 };
 
 static_assert(TURN_AWAY_MAX < UINT16_MAX, "entries are named by 16 bits");
@@ -174,17 +179,28 @@ static void away_confirm(struct turn_shard *ts, const struct turn_tuple *tuple, 
 /* ---- letters ----------------------------------------------------------------------------------
  */
 
+/* A shard that is behind with its mail must not cost this one its memory: circuits live off it. */
+static bool letter_room(const struct turn_shard *ts, enum chunk_size size)
+{
+    uint32_t out = atomic_load_explicit(&ts->away->letters[size], memory_order_relaxed);
+
+    return out < TURN_LETTERS_MAX && out < ts->s->chunks.max[size] / LETTERS_PART &&
+           !shard_pool_high(ts->s);
+}
+
 static struct letter *letter_new(struct turn_shard *ts, size_t bytes)
 {
     size_t need = sizeof(struct letter) + bytes + alignof(struct letter);
+    bool large = need > CHUNK_SMALL_BYTES - sizeof(struct chunk);
+    enum chunk_size size = large ? CHUNK_LARGE : CHUNK_SMALL;
     struct chunk *c;
 
-    if (need > CHUNK_LARGE_BYTES - sizeof(struct chunk) || shard_pool_high(ts->s))
+    if (need > CHUNK_LARGE_BYTES - sizeof(struct chunk) || !letter_room(ts, size))
         return NULL;
-    c = chunk_new(&ts->s->chunks,
-                  need > CHUNK_SMALL_BYTES - sizeof(struct chunk) ? CHUNK_LARGE : CHUNK_SMALL);
+    c = chunk_new(&ts->s->chunks, size);
     if (!c)
         return NULL;
+    atomic_fetch_add_explicit(&ts->away->letters[size], 1, memory_order_relaxed);
     uintptr_t at = ((uintptr_t)c->data + alignof(struct letter) - 1) &
                    ~(uintptr_t)(alignof(struct letter) - 1);
     struct letter *l = (void *)at;
@@ -193,6 +209,14 @@ static struct letter *letter_new(struct turn_shard *ts, size_t bytes)
         .node = { .kind = MAIL_TURN }, .chunk = c, .from = (uint8_t)ts->s->id, .fd = -1
     };
     return l;
+}
+
+static void letter_free(struct turn_shard *ts, struct letter *l)
+{
+    struct turn_shard *sender = ts->s->d->shard[l->from]->turn;
+
+    atomic_fetch_sub_explicit(&sender->away->letters[l->chunk->size], 1, memory_order_relaxed);
+    chunk_free(&ts->s->chunks, l->chunk);
 }
 
 static void letter_post(struct turn_shard *ts, struct letter *l, unsigned to)
@@ -280,11 +304,12 @@ static void on_datagram(struct turn_shard *ts, const struct letter *l)
 void turn_on_mail(struct turn_shard *ts, struct mnode *n)
 {
     struct letter *l = CONTAINER_OF(n, struct letter, node);
+
     if (l->kind == LETTER_CONFIRM)
         away_confirm(ts, &l->tuple, l->from);
     else if (l->fd < 0)
         on_datagram(ts, l);
     else
         turn_stream_adopt(ts, l->fd, &l->tuple, &l->late);
-    chunk_free(&ts->s->chunks, l->chunk);
+    letter_free(ts, l);
 }

@@ -79,6 +79,7 @@ enum {
     TURN_ICMP_MS = 1000,    /* ICMP errors told per relay socket: one in so many ms */
     TURN_AWAY_MAX = 4096,   /* 5-tuples that arrive here and live on another shard */
     TURN_AWAY_NEW_MAX = 64, /* of those, not confirmed yet: the oldest goes first */
+    TURN_LETTERS_MAX = 1024, /* to other shards, unread */
     TURN_DUE_MAX = 1024,    /* expired things handled per pass */
     TURN_BIND_TRIES = 8,    /* ports that somebody else has */
     TURN_RELAY_RCVBUF = 262144,

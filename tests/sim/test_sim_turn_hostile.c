@@ -87,3 +87,43 @@ Test(sim_turn_hostile, one_pass_does_so_much_and_the_rest_comes_next, .timeout =
     cr_expect(lt(u64, 0, least));
     ended(s);
 }
+
+/* A client whose allocation lives on the other shard: what he sends too fast is dropped, before it
+ * takes the memory of the shard where it arrives. */
+Test(sim_turn_hostile, letters_take_their_part_of_the_pool, .timeout = 60)
+{
+    sim_turn_config(&cfg, 64);
+    cfg.buffer_bytes_max = 8 << 20;
+
+    struct sim *s = calm();
+    const uint32_t part = s->shard[1].chunks.max[CHUNK_SMALL] / 8;
+    uint32_t most = 0;
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c = sim_turn_client(&t, 0, 0);
+    struct sim_turn_ask resume = { .method = STUN_REFRESH, .resume = true, .lifetime_s = 600 };
+
+    cr_assert(eq(int, answer(c, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .mobile = true }),
+                 TURN_OK));
+    sim_turn_do(c, &resume, sim_turn_end(c, 1));
+    SIM_UNTIL(s, !sim_turn_asking(c), 60000);
+    cr_assert(eq(int, c->code, TURN_OK));
+    cr_assert(eq(int,
+                 answer(c, (struct sim_turn_ask){ .method = STUN_CREATE_PERMISSION,
+                                                  .peer = { peer },
+                                                  .peers_n = 1 }),
+                 TURN_OK));
+    sim_turn_check_sure(&t);
+    c->quiet = true; /* sure of nothing from now on */
+    for (unsigned i = 0; i < 100; i++)
+        sim_turn_send(c, peer, BY_SEND, 64, 100, 100);
+    for (unsigned steps = 0; steps < 200; steps++) {
+        sim_net_alarm(s->net, sim_now(s) + 1);
+        cr_assert(sim_step(s), SIM_SEED(s));
+        most = s->shard[1].chunks.used[CHUNK_SMALL] > most ? s->shard[1].chunks.used[CHUNK_SMALL]
+                                                           : most;
+    }
+    cr_expect(le(u32, most, part));
+    cr_expect(lt(u64, 0, STAT_GET(&s->shard[1].stats, turn_drop_mail)));
+    cr_expect(lt(u64, part, t.peer[peer].got));
+    ended(s);
+}
