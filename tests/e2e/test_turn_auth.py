@@ -373,6 +373,20 @@ def test_turn_43_cve_2026_43994_an_access_token_is_not_read(turnd):
             assert got.code in (401, 420)
 
 
+def test_coturn_4_11_a_stranger_pins_nothing(turnd):
+    """Neither realm nor origin of an Allocate without integrity, or with a wrong one, stay with its
+    5-tuple."""
+    client = turnd.udp()
+    strange = (0x802F, b'https://evil.example'), (REALM, b'evil.example')
+    for raw in (message(type_of(ALLOCATE, REQUEST), [UDP_TRANSPORT, *strange]),
+                message(type_of(ALLOCATE, REQUEST), [UDP_TRANSPORT, (USERNAME, b'%s%n'), *strange,
+                                                     (NONCE, b'nonce')], key=b'guess')):
+        got = client.exchange(raw)
+        assert got.code in (401, 438) and got.get(REALM) == b'realm'
+    client.allocate((0x802F, b'https://good.example'))
+    assert client.refresh().code == 0, 'nor does the origin of the Allocate bind the others'
+
+
 # ---- 84: restart --------------------------------------------------------------------------------
 
 def test_turn_84_after_a_restart_one_438_and_437(turn_start):

@@ -132,23 +132,26 @@ def test_turn_45_strangers_leave_nothing(turn_start):
 
 # ---- 77: DTLS, where it is not spoken -----------------------------------------------------------
 
-def client_hello(declared, fragment=10):
+def client_hello(declared, size=10, offset=0):
     """A DTLS 1.2 record with one fragment of a ClientHello that says it is `declared` long."""
-    body = b'\1' + declared.to_bytes(3, 'big') + bytes(2) + bytes(3) + fragment.to_bytes(3, 'big') \
-        + os.urandom(fragment)
+    body = b'\1' + declared.to_bytes(3, 'big') + bytes(2) + offset.to_bytes(3, 'big') + \
+        size.to_bytes(3, 'big') + os.urandom(size)
     return b'\x16\xfe\xfd' + bytes(8) + struct.pack('!H', len(body)) + body
 
 
 @pytest.mark.sanitize
-def test_turn_77_cve_2026_73214_fragments_of_dtls_leave_nothing(turn_start):
-    """35 bytes that announce 650 000, from 10 000 ports; records of no handshake get no answer."""
+def test_turn_77_cve_2026_73214_cve_2022_29189_cve_2022_29190_dtls_leaves_nothing(turn_start):
+    """35 bytes that announce 650 000, from 10 000 ports; fragments of nothing, behind the end, and
+    over each other; records of no handshake get no answer."""
     turnd = turn_start()
     user = turnd.udp().allocate()
     assert len(client_hello(650000)) == 35
+    hellos = [client_hello(650000), client_hello(650000, 0), client_hello(16, 10, 650000),
+              client_hello(0, 0), client_hello(20, 10, 5), client_hello(0xFFFFFF, 10, 0xFFFFF0)]
     count = 10000 if SLOW == 1 else 2000
-    from_many_ports(turnd, [client_hello(650000)], count // 10)
+    from_many_ports(turnd, hellos, count // 10)
     before = turnd.relay.rss_kib()
-    from_many_ports(turnd, [client_hello(650000)], count)
+    from_many_ports(turnd, hellos, count)
     assert user.refresh().code == 0
     assert turnd.grown_kib(before) < 1024
     for first in (0x14, 0x15, 0x17, 0x19, 0x1A, 0x20, 0x3F):
