@@ -57,10 +57,12 @@ pkg_config_path() {
 # unpacked COMMAND...: runs it with what tools/deps has unpacked under .deps/root/ in front of what
 # the host has (coturn's commands, for one), and with its libraries.
 unpacked() {
-    local root=$DEPS/root/usr
+    local root=$DEPS/root arch
 
-    PATH=$root/bin:$PATH \
-        LD_LIBRARY_PATH=$root/lib/$(gcc -print-multiarch)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"
+    arch=$(gcc -print-multiarch)
+    PATH=$root/usr/bin:$PATH \
+        LD_LIBRARY_PATH=$root/usr/lib/$arch:$root/lib/$arch${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
+        "$@"
 }
 
 host_codename() {

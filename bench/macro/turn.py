@@ -37,8 +37,8 @@ def coturn_home():
 
 
 def libraries(usr):
-    found = next((p.parent for p in usr.glob("lib/*/libevent_core-*.so*")), usr / "lib")
-    return {**os.environ, "LD_LIBRARY_PATH": str(found)}
+    found = [str(p) for top in (usr, usr.parent) for p in top.glob("lib/*-linux-gnu*")]
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(found)}
 
 
 class Coturn(Server):
