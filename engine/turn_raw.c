@@ -86,7 +86,7 @@ void turn_raw_poll(struct turn_raw *raw, int side, enum raw_poll what)
         return;
     s->polled[what] = true;
     raw->ops++;
-    ring_poll_once(raw->ts->s->ring, s->fd, mask[what], poll_ud(raw, side, what));
+    ring_poll_once(raw->ts->s->ring, s->fd, mask[what], poll_ud(raw, side, (int)what));
 }
 
 void turn_raw_ready(struct turn_raw *raw)
