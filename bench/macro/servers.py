@@ -76,7 +76,11 @@ class Server:
         self.command = command
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log,
                                         stdin=subprocess.DEVNULL, preexec_fn=self._prepare)
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
 
     def _prepare(self):
         lift_files()
