@@ -151,7 +151,7 @@ static void put_ask(struct sim_turn_client *c, struct stun_build *b)
     const struct sim_turn_ask *a = &c->ask;
 
     if (a->method == STUN_ALLOCATE)
-        stun_put_u8(b, STUN_REQUESTED_TRANSPORT, 17);
+        stun_put_u8(b, STUN_REQUESTED_TRANSPORT, a->relays_tcp ? 6 : 17);
     if (a->method == STUN_ALLOCATE && (a->family == 1 || a->family == 2))
         stun_put_u8(b, STUN_REQUESTED_ADDRESS_FAMILY, a->family);
     if (a->even)
@@ -160,6 +160,8 @@ static void put_ask(struct sim_turn_client *c, struct stun_build *b)
         stun_put(b, STUN_RESERVATION_TOKEN, bytes_of(a->token, TURN_TOKEN));
     if (a->lifetime_s >= 0)
         stun_put_u32(b, STUN_LIFETIME, (uint32_t)a->lifetime_s);
+    if (a->method == STUN_CONNECTION_BIND)
+        stun_put_u32(b, STUN_CONNECTION_ID, a->conn);
     if (a->method == STUN_CHANNEL_BIND)
         stun_put_u16(b, STUN_CHANNEL_NUMBER, a->number);
     for (unsigned i = 0; i < a->peers_n; i++) {
@@ -215,7 +217,7 @@ static void note_tx(struct sim_turn_client *c)
         return;
     if (c->ask.method == STUN_REFRESH && c->ask.lifetime_s != 0)
         l->tx_ms = now_ms;
-    for (unsigned i = 0; i < c->ask.peers_n; i++) {
+    for (unsigned i = 0; i < c->ask.peers_n && c->ask.method != STUN_CONNECT; i++) {
         struct sim_turn_link *k = &l->link[c->ask.peer[i]];
 
         k->perm_tx_ms = now_ms;
@@ -397,6 +399,10 @@ static void on_success(struct sim_turn_client *c, const struct stun_msg *m)
         on_allocated(c, m);
     else if (c->ask.method == STUN_REFRESH)
         on_refreshed(c, m);
+    else if (c->ask.method == STUN_CONNECT)
+        c->conn = stun_u32(m, STUN_CONNECTION_ID);
+    else if (c->ask.method == STUN_CONNECTION_BIND)
+        c->ask_at->raw = true;
     else
         on_permitted(c);
 }
@@ -471,6 +477,8 @@ void sim_turn_look(struct sim_turn *t)
         sim_turn_end_look(t->ends[i]);
     for (unsigned i = 0; i < t->peers_n; i++)
         sim_turn_peer_look(t, i);
+    if (t->on_look != NULL)
+        t->on_look(t);
     for (unsigned i = 0; i < t->clients_n; i++)
         client_due(&t->client[i]);
 }

@@ -36,8 +36,10 @@ struct sim_turn_ask {
     int32_t lifetime_s; /* -1: no LIFETIME */
     uint8_t family;     /* 0: none asked for; 1, 2; 3: ADDITIONAL-ADDRESS-FAMILY */
     bool even, reserve;
-    bool mobile; /* an empty MOBILITY-TICKET */
-    bool resume; /* a Refresh with the ticket of the life */
+    bool relays_tcp; /* REQUESTED-TRANSPORT 6 (RFC 6062) */
+    uint32_t conn;   /* CONNECTION-ID */
+    bool mobile;     /* an empty MOBILITY-TICKET */
+    bool resume;     /* a Refresh with the ticket of the life */
     bool has_token;
     uint8_t token[TURN_TOKEN];
 };
@@ -50,6 +52,9 @@ struct sim_turn_end { /* a client's socket */
     struct sim_turn_client *client;
     bool open;
     struct sim_turn_wire *wire; /* of a stream; NULL: datagrams */
+    bool raw;                   /* its ConnectionBind was answered: what comes is the peer's */
+    void (*on_raw)(struct sim_turn_end *e, struct bytes in);
+    void *arg;
 };
 
 /* What a life has with a peer. */
@@ -104,6 +109,8 @@ struct sim_turn_client {
     uint64_t first_ms, next_ms;
     bool got_token;
     uint8_t token[TURN_TOKEN];
+    uint32_t conn, attempt; /* CONNECTION-IDs: of its last Connect, of the last ConnectionAttempt */
+    struct netaddr attempt_peer;
     uint64_t answers, repeats, indications, channel_data, icmp; /* seen */
 };
 
@@ -129,6 +136,8 @@ struct sim_turn {
     struct sim_turn_life **lives;
     size_t lives_n, lives_cap;
     uint16_t next_port;
+    void (*on_look)(struct sim_turn *t); /* at each step, too */
+    void *arg;
     uint64_t carried_out, carried_in;
 };
 
@@ -162,6 +171,8 @@ void sim_turn_do(struct sim_turn_client *c, const struct sim_turn_ask *ask,
                  struct sim_turn_end *at);
 /* Any bytes, as one datagram or padded to four. */
 void sim_turn_emit(struct sim_turn_end *e, const void *p, size_t n);
+/* On a stream, as they are. How many were taken. */
+size_t sim_turn_emit_raw(struct sim_turn_end *e, const void *p, size_t n);
 void sim_turn_repeat(struct sim_turn_client *c); /* the same bytes once more */
 /* It is of no more use to its client. */
 void sim_turn_over(struct sim_turn_client *c);

@@ -328,6 +328,12 @@ static void on_indication(struct sim_turn_end *e, const struct stun_msg *m)
     struct stun_addr peer;
 
     e->client->indications++;
+    if (stun_method_of(m->type) == STUN_CONNECTION_ATTEMPT &&
+        stun_addr(m, STUN_XOR_PEER_ADDRESS, &peer)) {
+        e->client->attempt = stun_u32(m, STUN_CONNECTION_ID);
+        e->client->attempt_peer = peer.addr;
+        return;
+    }
     if (stun_method_of(m->type) != STUN_DATA_METHOD || !stun_addr(m, STUN_XOR_PEER_ADDRESS, &peer))
         sim_break(s, "an indication of type %x", m->type);
     else if (stun_has(m, STUN_ICMP) != stun_has(m, STUN_DATA))

@@ -9,6 +9,7 @@ enum { OUT_MAX = 1 << 20, READ_BYTES = 16384 };
 struct sim_turn_wire {
     uint8_t out[OUT_MAX];
     size_t from, to; /* of out: what still has to go */
+    bool ended;      /* a data connection: the peer has sent its last */
     struct frame_carry in;
     uint8_t carry[FRAME_MAX];
 };
@@ -19,6 +20,11 @@ struct sim_turn_wire *sim_turn_wire_new(void)
 
     frame_init(&w->in, w->carry, sizeof(w->carry));
     return w;
+}
+
+static long max_long(long a, long b)
+{
+    return a > b ? a : b;
 }
 
 static void flush(struct sim_turn_end *e)
@@ -57,6 +63,17 @@ void sim_turn_emit(struct sim_turn_end *e, const void *p, size_t n)
     flush(e);
 }
 
+size_t sim_turn_emit_raw(struct sim_turn_end *e, const void *p, size_t n)
+{
+    struct sim_turn_wire *w = e->wire;
+
+    flush(e);
+    n = e->open && w->to == 0 ? n : 0; /* behind what still has to go */
+    if (n > 0)
+        n = (size_t)max_long(0, sim_send(e->client->t->s->net, e->ep, p, n));
+    return n;
+}
+
 /* The server has closed it. That is its right only when nothing lives there any more. */
 static void closed(struct sim_turn_end *e)
 {
@@ -76,23 +93,29 @@ void sim_turn_wire_look(struct sim_turn_end *e)
     struct sim_net *net = e->client->t->s->net;
     uint8_t buf[READ_BYTES];
     struct bytes unit;
-    long n;
+    long n = -EAGAIN;
 
     flush(e);
-    while (e->open && (n = sim_recv(net, e->ep, buf, sizeof(buf))) > 0) {
+    while (e->open && !e->wire->ended && (n = sim_recv(net, e->ep, buf, sizeof(buf))) > 0) {
         struct cur in = cur_of(bytes_of(buf, (size_t)n));
         enum frame f;
 
-        while ((f = frame_next(&e->wire->in, &in, &unit)) != FRAME_MORE && e->open) {
+        while (!e->raw && (f = frame_next(&e->wire->in, &in, &unit)) != FRAME_MORE && e->open) {
             if (f != FRAME_STUN && f != FRAME_CHANNEL) {
                 sim_break(e->client->t->s, "client %u is told what is no unit", e->client->idx);
                 return;
             }
             sim_turn_on_unit(e, unit);
         }
+        if (e->raw && in.n > 0)
+            e->on_raw(e, bytes_of(in.p, in.n));
     }
-    if (e->open && n != -EAGAIN)
+    if (e->open && n != -EAGAIN && e->raw) {
+        e->wire->ended = true;
+        e->on_raw(e, bytes_of(NULL, 0)); /* this way; the other one may go on */
+    } else if (e->open && n != -EAGAIN) {
         closed(e);
+    }
 }
 
 void sim_turn_wire_close(struct sim_turn_end *e)
