@@ -282,14 +282,13 @@ def test_turn_76_who_reads_again_is_in_step(turn_start, far):
     """What was dropped was whole units: the stream goes on where one begins."""
     turnd = turn_start()
     client = turnd.tcp().allocate()
-    client.path.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.path.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     assert client.bind_channel(0x4000, far.at).code == 0
     count = 6000
     for i in range(count):
         far.send(struct.pack('!I', i) + bytes(3001), client.relayed)
         if i % 200 == 0:
             time.sleep(0.001)
-    client.path.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     got = []
     while True:
         unit = client.data(0.3)
