@@ -121,6 +121,7 @@ enum {
     TURN_PART_MS = 10000,        /* for a unit that has begun to be whole; and to leave quietly */
     TURN_BIGS = 64,              /* units that are longer than a small chunk, being received */
     TURN_UNITS_MAX = 1024,       /* of one stream, before others have their turn */
+    TURN_STREAM_WORK = 8192,     /* of all: what has come, and what waits; as in turn_shard.h */
     TURN_LATE_MAX = 4 << 20,     /* of one stream, that came before its turn */
 
     /* Data connections of RFC 6062 (io_uring.md §9). */

@@ -37,6 +37,7 @@ int turn_streams_init(struct turn_shard *ts)
         turn_streams_fini(ts);
         return err;
     }
+    t->work_left = TURN_STREAM_WORK;
     rng_bytes(t->key, sizeof(t->key)); /* ports are the clients' to choose */
     for (uint32_t i = 0; i < TURN_BIGS; i++)
         t->big_free[t->big_n++] = TURN_BIGS - 1 - i;

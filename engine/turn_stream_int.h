@@ -78,6 +78,7 @@ struct turn_streams {
     uint32_t big_free[TURN_BIGS], big_n;
     struct send_args *sends;
     unsigned sends_n;
+    int work_left; /* of TURN_STREAM_WORK */
     bool stopping;
 };
 

@@ -203,9 +203,11 @@ static void put_late(struct turn_stream *st, struct bytes in)
 }
 
 /* Units may be a few bytes long and still cost a datagram each, so that one receive of them could
- * keep everybody else waiting: TURN_UNITS_MAX, then it is the others' turn. */
+ * keep everybody else waiting: TURN_UNITS_MAX, then it is the others' turn, and TURN_STREAM_WORK,
+ * then that of the shard's other doors. */
 void turn_stream_feed(struct turn_stream *st, struct bytes in)
 {
+    struct turn_streams *t = st->ts->streams;
     struct turn_path path = { .stream = st, .fleeting = true };
     struct cur cur = cur_of(in);
     struct bytes unit;
@@ -213,7 +215,8 @@ void turn_stream_feed(struct turn_stream *st, struct bytes in)
 
     if (st->state == STREAM_SNIFF && !sniff(st, in))
         return;
-    while (st->state == STREAM_OPEN && units++ < TURN_UNITS_MAX && unit_next(st, &cur, &unit)) {
+    while (st->state == STREAM_OPEN && units++ < TURN_UNITS_MAX && t->work_left > 0 &&
+           unit_next(st, &cur, &unit)) {
         /* It must not be taken for old while it is being handled: its memory would go. */
         bool kept = st->part.p != NULL;
         struct turn_part part = st->part;
@@ -223,6 +226,7 @@ void turn_stream_feed(struct turn_stream *st, struct bytes in)
                         &st->part.link);
             st->part = (struct turn_part){ 0 };
         }
+        t->work_left -= unit.p[0] >> 6 ? 1 : TURN_WORK_UNIT;
         turn_on_unit(st->ts, &st->tuple, &path, unit);
         if (kept)
             room_free(st->ts, part.chunk, part.big);
@@ -237,7 +241,8 @@ void turn_stream_late_pass(struct turn_shard *ts)
 {
     size_t n = ts->streams->late.count;
 
-    while (n-- && ts->streams->late.count) {
+    ts->streams->work_left = TURN_STREAM_WORK; /* its own: new ones must not go before for ever */
+    while (n-- && ts->streams->late.count && ts->streams->work_left > 0) {
         struct turn_stream *st =
             CONTAINER_OF(list_pop(&ts->streams->late), struct turn_stream, late_link);
         struct chunkq q = st->late;
@@ -261,6 +266,7 @@ void turn_stream_late_pass(struct turn_shard *ts)
         turn_stream_resume(st);
         turn_stream_leave_try(st);
     }
+    ts->streams->work_left = TURN_STREAM_WORK; /* of what the next turn receives */
 }
 
 /* ---- off the socket --------------------------------------------------------------------------

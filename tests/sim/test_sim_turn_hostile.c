@@ -127,3 +127,42 @@ Test(sim_turn_hostile, letters_take_their_part_of_the_pool, .timeout = 60)
     cr_expect(lt(u64, part, t.peer[peer].got));
     ended(s);
 }
+
+/* A receive brings thousands of units; a score of streams would have the shard for itself. */
+Test(sim_turn_hostile, streams_have_their_part_of_a_turn_too, .timeout = 60)
+{
+    enum { STREAMS = 24, BYTES = 60000, UNITS = BYTES / STUN_HEADER };
+    static uint8_t units[UNITS * STUN_HEADER];
+    const uint64_t most = 2 * (1024 + 1);
+    struct sim *s = calm();
+    const struct stats *st = &s->shard[0].stats;
+    struct sim_turn_client *c[STREAMS];
+    uint64_t before = 0, last, all = 0;
+    struct stun_build b;
+    struct bytes m;
+
+    for (unsigned i = 0; i < UNITS; i++) { /* Send, from who has no allocation */
+        stun_begin(&b, units + i * STUN_HEADER, STUN_HEADER, stun_type(STUN_SEND, STUN_INDICATION),
+                   (const uint8_t[STUN_ID]){ 0x21, 0x12, 0xa4, 0x42 });
+        cr_assert(stun_end(&b, &m));
+    }
+    for (unsigned i = 0; i < STREAMS; i++) {
+        c[i] = sim_turn_client(&t, 0, -1);
+        sim_turn_end_close(c[i]->at);
+        c[i]->tcp = true;
+        c[i]->at = sim_turn_end(c[i], 0);
+    }
+    sim_run_ms(s, 100);
+    for (unsigned i = 0; i < STREAMS; i++)
+        all += sim_turn_emit_raw(c[i]->at, units, sizeof(units)) / STUN_HEADER;
+    cr_assert(lt(u64, 10 * most, all));
+    for (unsigned steps = 0; before < all && steps < 2000; steps++) {
+        sim_net_alarm(s->net, sim_now(s) + 1);
+        cr_assert(sim_step(s), SIM_SEED(s));
+        last = STAT_GET(st, turn_drop_allocation) - before;
+        before += last;
+        cr_assert(le(u64, last, most), "a turn took %llu", (unsigned long long)last);
+    }
+    cr_expect(eq(u64, before, all), "all of it comes in the end");
+    ended(s);
+}
