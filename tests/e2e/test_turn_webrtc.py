@@ -10,7 +10,7 @@ import pytest
 import turn_field
 from clients import command_of
 from turn_clients import Peer, connect, exchange, turn_server
-from turn_field import SERVER4, SERVER6, USER, Field, Server, unpacked
+from turn_field import PASSWORD, SERVER4, SERVER6, USER, Field, Server, unpacked
 
 pytestmark = [
     pytest.mark.interop,
@@ -116,3 +116,23 @@ def test_turn_pion_without_webrtc(field, server, mode, transport, host, family):
     assert done.returncode == 0 and events[-1]['ev'] == 'done', (events, done.stderr[-2000:])
     for relay in events[-1].get('relays', []):
         assert relay.startswith('[') == (family == 6), events
+
+
+@pytest.mark.skipif(Server.coturn, reason='coturn 4.6 has no PASSWORD-ALGORITHMS')
+@pytest.mark.parametrize('host', [SERVER4, SERVER6])
+@pytest.mark.parametrize('userhash', [[], ['userhash']], ids=['name', 'userhash'])
+def test_turn_turnproto_sha256(field, server, tmp_path, host, userhash):
+    """RFC 8489 §9.2 by somebody else's client: SHA-256 for keys and integrity, with the name or its
+    hash. Seen on the wire, because it falls back by itself."""
+    command = command_of('turnproto')
+    if command is None:
+        pytest.skip('the turnproto client is not built: run tests/interop/setup turnproto')
+    at = '[%s]:3478' % host if ':' in host else host + ':3478'
+    path = tmp_path / 'pcap'
+    with field.s.sniff('to-a', path):
+        done = field.a.run([command, at, USER, PASSWORD, 'sha256', *userhash], timeout=40)
+    assert done.returncode == 0 and json.loads(done.stdout)['arrived'] == 400, done.stderr[-2000:]
+    seen = path.read_bytes()
+    assert b'\x00\x1d\x00\x04\x00\x02\x00\x00' in seen, 'no PASSWORD-ALGORITHM of SHA-256'
+    assert b'\x00\x1c\x00\x20' in seen and b'\x00\x08\x00\x14' not in seen
+    assert (b'\x00\x1e\x00\x20' in seen) == (USER.encode() not in seen) == bool(userhash)
