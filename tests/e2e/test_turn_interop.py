@@ -154,11 +154,17 @@ def test_turn_uclient_rest(field, tmp_path):
     ('-m', ['NAT with Endpoint Independent Mapping']),
     ('-f', ['NAT with Endpoint Independent Filtering']),
     ('-m -f -P', ['Independent Mapping', 'Independent Filtering']),
+    ('-H -L {own} -l 4000', ['successful hairpinning']),
+    ('-t -T 1 -L {own} -l 4001', ['UDP reflexive addr: {own}']),
+    ('-c -L {own} -l 4002 -A {own2}', ['UDP reflexive addr: {own}:4002',
+                                       'UDP reflexive addr: {own2}:4002']),
 ])
 def test_turn_natdiscovery(field, tmp_path, flags, wants):
     path, env = unpacked('turnutils_natdiscovery')
+    own = {'own': HOSTS['a'][0] + '.2', 'own2': HOSTS['a'][0] + '.3'}
     with Server(field, tmp_path, alternate=True, port=3600) as server:
-        done = field.a.run([path, '-p', '3600', *flags.split(), SERVER4], env=env, timeout=30)
+        done = field.a.run([path, '-p', '3600', *flags.format(**own).split(), SERVER4], env=env,
+                           timeout=30)
         server.check()
     for want in wants:
-        assert want in done.stdout, done.stdout + done.stderr
+        assert want.format(**own) in done.stdout, done.stdout + done.stderr

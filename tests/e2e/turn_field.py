@@ -124,6 +124,7 @@ class Field:
                 where.ip('addr', 'add', '%s.%d/24' % (four, n), 'dev', link)
                 where.ip('addr', 'add', '%s%d/64' % (six, n), 'dev', link, 'nodad')
                 where.ip('link', 'set', link, 'up')
+            space.ip('addr', 'add', four + '.3/24', 'dev', 'eth0')  # a second one of each client
             space.ip('route', 'add', 'default', 'via', four + '.1')
             space.ip('-6', 'route', 'add', 'default', 'via', six + '1')
         for address in (SERVER4 + '/32', OTHER4 + '/32', SERVER6 + '/128', OTHER6 + '/128'):
