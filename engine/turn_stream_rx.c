@@ -53,6 +53,27 @@ static struct chunk *part_chunk(struct turn_stream *st)
     return chunk_new(pool, CHUNK_SMALL);
 }
 
+static void stream_bad(struct turn_stream *st)
+{
+    STAT_INC(&st->ts->s->stats, turn_stream_bad);
+    turn_stream_close(st);
+}
+
+/* Long buffers are few. A stranger's longest message is a request with its credentials, which a
+ * chunk holds; what is longer is data, or many peers, of who has an allocation. */
+static uint32_t part_big(struct turn_stream *st)
+{
+    struct turn_streams *t = st->ts->streams;
+
+    if (!turn_find(&st->ts->machine, &st->tuple)) {
+        stream_bad(st);
+        return 0;
+    }
+    if (t->big_n == 0 && !oldest_goes(st, PARTS_BIG))
+        return 0;
+    return t->big_free[--t->big_n] + 1;
+}
+
 /* Room for n bytes, those that are there already first. false: closed. */
 static bool part_room(struct turn_stream *st, size_t n)
 {
@@ -67,10 +88,10 @@ static bool part_room(struct turn_stream *st, size_t n)
         chunk = part_chunk(st);
     } else {
         ASSERT(n <= FRAME_MAX && !p->big);
-        if (t->big_n == 0 && !oldest_goes(st, PARTS_BIG))
-            return false;
-        big = t->big_free[--t->big_n] + 1;
+        big = part_big(st);
     }
+    if (st->state == STREAM_CLOSED)
+        return false;
     if (!chunk && !big) {
         STAT_INC(&st->ts->s->stats, chunks_dry);
         turn_stream_close(st);
@@ -95,12 +116,6 @@ static bool part_room(struct turn_stream *st, size_t n)
 
 /* ---- units -----------------------------------------------------------------------------------
  */
-
-static void stream_bad(struct turn_stream *st)
-{
-    STAT_INC(&st->ts->s->stats, turn_stream_bad);
-    turn_stream_close(st);
-}
 
 /* Nothing that we would hear begins so: not worth the wait for its end. All of it tells by its
  * first bytes: the cookie (RFC 8489 §5), or the channel's number. */

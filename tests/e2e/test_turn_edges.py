@@ -4,12 +4,13 @@ greatest lengths that the protocols allow. The server goes on, for him and for o
 import os
 import socket
 import struct
+import time
 
 import pytest
 
 from relay import next_ip
 from turn import (ALLOCATE, BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY,
-                  RESERVATION_TOKEN, family, message, type_of)
+                  RESERVATION_TOKEN, UdpPeer, channel_data, family, header, message, type_of)
 
 BOTH = {'listen': ('127.0.0.1:0', '[::1]:0'), 'allow': ('127.0.0.0/8', '::1/128')}
 V6_RELAY = family(REQUESTED_ADDRESS_FAMILY, 2)
@@ -98,3 +99,18 @@ def test_turn_44_an_allocation_is_no_licence_to_have_its_client_flooded(turn_sta
         answers += 1
     assert 10 <= answers <= 60
     assert client.refresh().code == 0, 'who proves himself is answered'
+
+
+def test_turn_76_long_units_are_for_who_has_an_allocation(turn_start):
+    """64 buffers of 64 KiB are all that there are for them: strangers must not hold any."""
+    turnd = turn_start()
+    stranger = turnd.tcp()
+    stranger.path.send(header(type_of(ALLOCATE, REQUEST), 4000, bytes(12)) + bytes(100))
+    assert stranger.path.closed_within(2)
+    client = turnd.tcp().allocate()
+    with UdpPeer() as far:
+        assert client.bind_channel(0x4000, far.at).code == 0
+        client.path.send(channel_data(0x4000, bytes(9000))[:5000])
+        time.sleep(0.1)
+        client.path.send(channel_data(0x4000, bytes(9000))[5000:])
+        assert far.recv()[0] == bytes(9000)
