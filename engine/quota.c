@@ -342,8 +342,6 @@ static struct meter *meter_find(struct quota *q, uint64_t key, uint64_t now_ns)
 
         if (k == key)
             return m;
-        if (k == 0 || tat < now_ns)
-            tat = 0;
         if (!least || tat < least_ns) {
             least = m;
             least_ns = tat;

@@ -241,3 +241,29 @@ Test(hostinfo, names_addresses_worth_announcing)
     cr_assert_eq(hostinfo_addrs(a, 0), 0);
     cr_assert_gt(hostinfo_rmem_max(), 0);
 }
+
+/* What a TURN peer must not be: more than what is worth announcing. */
+Test(hostinfo, names_every_address_of_its_own)
+{
+    struct netaddr own[HOST_ADDRS_MAX], shown[HOST_ADDRS_MAX];
+    bool cut, loopback = false;
+    size_t n = hostinfo_own_addrs(own, HOST_ADDRS_MAX, &cut);
+    size_t m = hostinfo_addrs(shown, HOST_ADDRS_MAX);
+
+    for (size_t k = 0; k < m; k++) {
+        bool found = cut;
+
+        for (size_t i = 0; i < n; i++)
+            found |= memcmp(own[i].ip, shown[k].ip, 16) == 0;
+        cr_assert(found, "%zu", k);
+    }
+    for (size_t i = 0; i < n; i++) {
+        loopback |= own[i].ip[12] == 127;
+        for (size_t k = 0; k < i; k++)
+            cr_assert_neq(memcmp(&own[i], &own[k], sizeof(own[i])), 0, "twice");
+    }
+    cr_assert(loopback || !has_ip4());
+    cr_assert(!cut);
+    cr_assert_eq(hostinfo_own_addrs(own, n - 1, &cut), n - 1);
+    cr_assert(cut, "there are more");
+}

@@ -376,3 +376,58 @@ Test(rate, gives_out_each_token_once_among_threads, .timeout = 60)
     cr_assert_eq(atomic_load(&allowed_among_threads), 7777);
     quota_free(shared);
 }
+
+/* A meter goes to another key when its debt is paid, and not before while others are free of it. */
+Test(meter, remembers_who_owes)
+{
+    struct quota *q = quota_of(1, 16);
+
+    cr_assert(rate_spend(q, 1, 1, 1000, 0) && rate_spend(q, 1, 1, 1000, 0), "no meters, no limit");
+    cr_assert_eq(quota_meters(q, 4), 0);
+    for (uint64_t key = 1; key <= 4; key++) {
+        cr_assert(rate_spend(q, key << 32, 5000, 1000 * key, 0));
+        cr_assert(!rate_spend(q, key << 32, 5000, 1, 0));
+    }
+    cr_assert(rate_spend(q, 9ull << 32, 6000, 1, 0), "the first one has paid by now");
+    for (uint64_t key = 2; key <= 4; key++)
+        cr_assert(!rate_spend(q, key << 32, 6000, 1, 0), "%d still owes", (int)key);
+    cr_assert(!rate_spend(q, 9ull << 32, 6000, 1, 0));
+    quota_free(q);
+}
+
+/* More keys that owe than meters: who owes least is forgotten, and the flood that owes most not. */
+Test(meter, forgets_the_smallest_debt_first)
+{
+    struct quota *q = quota_of(1, 16);
+    uint64_t allowed = 0;
+
+    cr_assert_eq(quota_meters(q, 4), 0);
+    for (uint64_t i = 0; i < 1000; i++) {
+        allowed += rate_spend(q, 1, 5000, 100, 10000); /* a hundred, then no more */
+        cr_assert(rate_spend(q, 1000 + i, 5000, 1, 10000), "who is new is answered");
+    }
+    cr_assert(allowed >= 101 && allowed <= 110, "%d", (int)allowed);
+    quota_free(q);
+}
+
+Test(meter, gives_nobody_another_ones_debt)
+{
+    struct quota *q = quota_of(1, 16);
+
+    cr_assert_eq(quota_meters(q, 4), 0);
+    for (uint64_t key = 1; key <= 4; key++)
+        cr_assert(rate_spend(q, key << 32, 5000, 1000, 0));
+    cr_assert(rate_spend(q, UINT64_C(5) << 32, 5000, 10, 0));
+    cr_assert(rate_spend(q, UINT64_C(5) << 32, 5010, 10, 0));
+    quota_free(q);
+}
+
+Test(meter, does_not_wrap)
+{
+    struct quota *q = quota_of(1, 16);
+
+    cr_assert_eq(quota_meters(q, 4), 0);
+    cr_assert(rate_spend(q, 1, 5000, UINT64_MAX, 0));
+    cr_assert(!rate_spend(q, 1, UINT64_MAX - 1, 1, 0));
+    quota_free(q);
+}
