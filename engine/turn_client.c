@@ -14,7 +14,9 @@ enum { RELAY_BACKLOG = 64 };
 /* ---- getting ----------------------------------------------------------------------------------
  */
 
-static struct turn_sock *relay_sock(struct turn_shard *ts, enum turn_family f, uint16_t port)
+/* *again: that port is somebody else's; what else is short, another port does not cure. */
+static struct turn_sock *relay_sock(struct turn_shard *ts, enum turn_family f, uint16_t port,
+                                    bool *again)
 {
     struct netaddr at = ts->host->relay_ip[f];
     struct turn_sock *k;
@@ -23,6 +25,7 @@ static struct turn_sock *relay_sock(struct turn_shard *ts, enum turn_family f, u
     at.port = port;
     fd = ring_bind_udp(&at, RING_UDP_ERRORS | (f == TURN_V6 ? RING_UDP_V6ONLY : 0),
                        TURN_RELAY_RCVBUF, NULL);
+    *again = fd == -EADDRINUSE || fd == -EACCES;
     if (fd < 0)
         return NULL;
     k = turn_sock_new(ts, fd, &at);
@@ -38,10 +41,12 @@ static struct turn_sock *relay_sock(struct turn_shard *ts, enum turn_family f, u
 /* Ports that somebody else on this host has are given back, and rest, and others are drawn. */
 static struct turn_sock *relay_draw(struct turn_shard *ts, enum turn_family f, bool even)
 {
-    for (int tries = 0; tries < TURN_BIND_TRIES; tries++) {
+    bool again = true;
+
+    for (int tries = 0; again && tries < TURN_BIND_TRIES; tries++) {
         uint16_t port = turn_ports_take(ts->host->ports[f], ts->s->now_ms,
                                         even ? TURN_PORT_EVEN : TURN_PORT_ANY);
-        struct turn_sock *k = port ? relay_sock(ts, f, port) : NULL;
+        struct turn_sock *k = port ? relay_sock(ts, f, port, &again) : NULL;
 
         if (k || !port)
             return k;
@@ -63,15 +68,16 @@ static struct turn_sock *relay_pair(struct turn_shard *ts, enum turn_family f,
                                     const struct turn_alloc *a, struct turn_grant *g)
 {
     struct turn_reserved *r = reserved_free(ts);
+    bool again = true;
 
-    for (int tries = 0; r && tries < TURN_BIND_TRIES; tries++) {
+    for (int tries = 0; r && again && tries < TURN_BIND_TRIES; tries++) {
         uint16_t port = turn_ports_take(ts->host->ports[f], ts->s->now_ms, TURN_PORT_PAIR);
         struct turn_sock *even, *odd;
 
         if (!port)
             return NULL;
-        even = relay_sock(ts, f, port);
-        odd = even ? relay_sock(ts, f, (uint16_t)(port + 1)) : NULL;
+        even = relay_sock(ts, f, port, &again);
+        odd = even ? relay_sock(ts, f, (uint16_t)(port + 1), &again) : NULL;
         if (odd) {
             *r = (struct turn_reserved){
                 .used = true, .sock = odd, .family = f, .until_ms = ts->s->now_ms + TURN_RESERVED_MS
@@ -130,6 +136,8 @@ static bool tcp_listen(struct turn_shard *ts, struct turn_client *c, enum turn_f
             return true;
         }
         turn_ports_give(ports, ts->s->now_ms, at.port);
+        if (fd != -EADDRINUSE && fd != -EACCES)
+            return false;
     }
     return false;
 }

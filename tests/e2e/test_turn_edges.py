@@ -10,7 +10,8 @@ import pytest
 
 from relay import next_ip
 from turn import (ALLOCATE, BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY,
-                  RESERVATION_TOKEN, UdpPeer, channel_data, family, header, message, type_of)
+                  RESERVATION_TOKEN, UDP_TRANSPORT, UdpPeer, channel_data, family, header,
+                  message, type_of)
 
 BOTH = {'listen': ('127.0.0.1:0', '[::1]:0'), 'allow': ('127.0.0.0/8', '::1/128')}
 V6_RELAY = family(REQUESTED_ADDRESS_FAMILY, 2)
@@ -114,3 +115,21 @@ def test_turn_76_long_units_are_for_who_has_an_allocation(turn_start):
         time.sleep(0.1)
         client.path.send(channel_data(0x4000, bytes(9000))[5000:])
         assert far.recv()[0] == bytes(9000)
+
+
+def test_turn_53_what_another_port_does_not_cure_costs_no_ports(turn_start):
+    """No descriptor is left: eight ports would be drawn for each Allocate, and rest for minutes."""
+    turnd = turn_start('--turn-ports', '50000-50015', nofile=128, shards=1)
+    client, hoard = turnd.udp(), []
+    client.challenge()
+    while len(hoard) < 128:
+        hoard.append(turnd.tcp())
+    time.sleep(0.3)
+    codes = [client.request(ALLOCATE, UDP_TRANSPORT).code for _ in range(4)]
+    assert codes == [508] * 4
+    for one in hoard:
+        one.path.close()
+    end = time.monotonic() + 5
+    while client.request(ALLOCATE, UDP_TRANSPORT).code and time.monotonic() < end:
+        time.sleep(0.2)
+    assert client.refresh().code == 0
