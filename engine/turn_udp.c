@@ -393,15 +393,20 @@ void turn_udp_read(struct turn_sock *k)
 
 struct turn_sock *turn_door_find(struct turn_shard *ts, const struct netaddr *server)
 {
+    struct turn_sock *both = NULL; /* of all addresses; [::] is IPv4's only where no other is */
+
     for (unsigned i = 0; i < ts->doors_n; i++) {
         struct turn_sock *k = ts->door[i];
 
-        if (k->local.port == server->port &&
-            (k->wildcard ? k->out.v6 || netaddr_is4(server)
-                         : memcmp(k->local.ip, server->ip, sizeof(server->ip)) == 0))
+        if (k->local.port != server->port)
+            continue;
+        if (k->wildcard ? k->out.v6 != netaddr_is4(server)
+                        : memcmp(k->local.ip, server->ip, sizeof(server->ip)) == 0)
             return k;
+        if (k->wildcard && k->out.v6)
+            both = k;
     }
-    return NULL;
+    return both;
 }
 
 void turn_send_from(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,

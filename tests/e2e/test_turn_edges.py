@@ -133,3 +133,17 @@ def test_turn_53_what_another_port_does_not_cure_costs_no_ports(turn_start):
     while client.request(ALLOCATE, UDP_TRANSPORT).code and time.monotonic() < end:
         time.sleep(0.2)
     assert client.refresh().code == 0
+
+
+def test_turn_18_what_a_peer_sends_leaves_by_the_door_of_its_family(turn_start):
+    """[::] stands first, and takes no IPv4: 0.0.0.0 does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('0.0.0.0', 0))
+        port = probe.getsockname()[1]
+    turnd = turn_start('--turn-relay-ip', '127.0.0.1',
+                       listen=('[::]:%d' % port, '0.0.0.0:%d' % port))
+    client = turnd.udp(at=('127.0.0.1', port)).allocate()
+    with UdpPeer() as far:
+        assert client.permit(far.at[0]).code == 0
+        far.send(b'to a client on IPv4', client.relayed)
+        assert client.data() == (far.at, b'to a client on IPv4')
