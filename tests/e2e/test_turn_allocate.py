@@ -11,7 +11,7 @@ from turn import (ADDITIONAL_ADDRESS_FAMILY, ADDRESS_ERROR_CODE, ALLOCATE, DONT_
                   LIFETIME, REFRESH, REQUEST, REQUESTED_ADDRESS_FAMILY, REQUESTED_TRANSPORT,
                   RESERVATION_TOKEN, TCP_TRANSPORT, UDP_TRANSPORT, Message, UdpPeer, ephemeral,
                   family, message, type_of, u32)
-from turnd import SECRET, Clock
+from turnd import SECRET, Clock, own_ip
 
 V4_RELAY, V6_RELAY = (family(REQUESTED_ADDRESS_FAMILY, n) for n in (1, 2))
 BOTH_RELAYS = family(ADDITIONAL_ADDRESS_FAMILY, 2)
@@ -263,7 +263,7 @@ def test_turn_53_cve_2026_73215_even_ports_come_back(turn_start, tmp_path):
     """20 000 times, with and without the odd port, out of a range of 500 pairs. A freed port rests;
     the clock lets it."""
     clock = Clock(tmp_path)
-    turnd = turn_start('--turn-ports', '50000-50999', env=clock.env)
+    turnd = turn_start('--turn-ports', '50000-50999', '--turn-relay-ip', own_ip(), env=clock.env)
     clients = [turnd.udp() for _ in range(40)]
     for client in clients:
         client.challenge()
@@ -313,7 +313,7 @@ def test_turn_46_dont_fragment_is_supported_or_420(turnd):
 def test_turn_55_cve_2025_69217_ports_follow_no_order(turn_start):
     """1000 allocations: inside the range, no two alike, spread over all of it, and neither rising
     nor stepping evenly."""
-    turnd = turn_start('--turn-ports', '40000-47999')
+    turnd = turn_start('--turn-ports', '40000-47999', '--turn-relay-ip', own_ip())
     ports = []
     for _ in range(1000):
         client = turnd.udp()

@@ -100,6 +100,7 @@ def test_turn_82_what_a_door_without_credentials_serves(turn_start):
     assert got.code in (401, 403)
     if got.code == 401:
         assert client.take(got).ask(ALLOCATE, UDP_TRANSPORT, verify=False).code in (401, 403)
+    turnd.relay.wait_log('(?i)stun only')
     assert turnd.relay.log().lower().count('stun only') == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from relay import SLUICE
 from turn import (BINDING, CONNECT, CREATE_PERMISSION, REQUESTED_ADDRESS_FAMILY, TCP_TRANSPORT,
                   UdpPeer, family, message, peer)
-from turnd import Turnd
+from turnd import Turnd, own_ip
 
 V4 = '''0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.254
 169.254.0.1 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1 192.88.99.1 192.168.0.1
@@ -25,7 +25,7 @@ MAPPED = ['::ffff:127.0.0.1', '::ffff:10.0.0.1', '::ffff:169.254.169.254', '::ff
 @pytest.fixture(scope='module')
 def closed(tmp_path_factory):
     """Nothing is allowed that is not global; it can relay both families."""
-    live = Turnd(tmp_path_factory.mktemp('closed'), '--turn-relay-ip', '127.250.0.1',
+    live = Turnd(tmp_path_factory.mktemp('closed'), '--turn-relay-ip', own_ip(),
                  listen=['127.0.0.1:0', '[::1]:0'], allow=()).start()
     yield live
     live.finish()
@@ -96,17 +96,18 @@ def test_pion_2026_01_pion_2026_06_every_method_has_both_gates(closed, method):
 @pytest.mark.sanitize
 def test_turn_63_the_servers_own_address_is_403(turn_start):
     """Although 127/8 is allowed; only its relayed addresses are peers, by their ports."""
-    turnd = turn_start('--turn-relay-ip', '127.250.0.1', '--turn-ports', '50000-59999')
+    relay_ip = own_ip()
+    turnd = turn_start('--turn-relay-ip', relay_ip, '--turn-ports', '50000-59999')
     client = turnd.udp().allocate()
-    assert client.relayed[0] == '127.250.0.1'
+    assert client.relayed[0] == relay_ip
     assert client.permit('127.0.0.1').code == 403
     assert client.bind_channel(0x4000, turnd.at).code == 403
     http = turnd.relay.http.rsplit(':', 1)
     assert client.bind_channel(0x4000, (http[0], int(http[1]))).code == 403
-    assert client.bind_channel(0x4000, ('127.250.0.1', 49999)).code == 403
-    assert client.bind_channel(0x4000, ('127.250.0.1', 22)).code == 403
+    assert client.bind_channel(0x4000, (relay_ip, 49999)).code == 403
+    assert client.bind_channel(0x4000, (relay_ip, 22)).code == 403
     stream = turnd.tcp().allocate(transport=TCP_TRANSPORT)
-    for at in (turnd.at, (http[0], int(http[1])), ('127.250.0.1', 22)):
+    for at in (turnd.at, (http[0], int(http[1])), (relay_ip, 22)):
         assert stream.request(CONNECT, peer(*at)).code == 403
 
 

@@ -180,6 +180,7 @@ class Message:
         if self.cls != ERROR:
             return 0
         value = self.get(ERROR_CODE)
+        assert len(value) == 4, 'a reason phrase: %r' % value
         assert value[:2] == b'\0\0' and 3 <= value[2] <= 6 and value[3] < 100, value
         return value[2] * 100 + value[3]
 

@@ -4,6 +4,7 @@ not limited but where a test is about that."""
 
 import os
 import pathlib
+import random
 import struct
 import subprocess
 
@@ -12,6 +13,12 @@ from turn import Client, TcpPath, UdpPath
 
 USERS = 'user:pass', 'bob:word'
 SECRET = 'north'
+
+
+def own_ip():
+    """For relays with a range of ports of their own, whatever else runs on this host."""
+    return '127.%d.%d.%d' % (random.randrange(200, 250), random.randrange(250),
+                             random.randrange(1, 250))
 
 
 def flags(listen=('127.0.0.1:0',), users=USERS, secrets=(SECRET,), allow=('127.0.0.0/8',),
