@@ -252,6 +252,40 @@ static bool finish_redirects(struct draft *d)
     return true;
 }
 
+static bool prepares(const char *text, size_t n)
+{
+    uint8_t room[CONFIG_TEXT_MAX];
+    struct wcur w = wcur_of(room, sizeof(room));
+    bool ok = stun_opaque(bytes_of((const uint8_t *)text, n), &w);
+
+    explicit_bzero(room, sizeof(room));
+    return ok;
+}
+
+/* Of names and passwords clients and server must make the same bytes (RFC 8265 §4.2). */
+static bool finish_users(const struct config *c)
+{
+    if (!prepares(c->turn_realm, strlen(c->turn_realm))) {
+        config_refuse("--turn-realm=%s: accepted is printable text", c->turn_realm);
+        return false;
+    }
+    for (unsigned i = 0; i < c->turn_user_n; i++) {
+        const char *user = c->turn_user[i], *wrong = NULL;
+        size_t n = strcspn(user, ":");
+
+        if (!prepares(user, n) || !prepares(user + n + 1, strlen(user + n + 1)))
+            wrong = "NAME:PASSWORD of printable text";
+        for (unsigned k = 0; k < i && !wrong; k++)
+            if (strncmp(c->turn_user[k], user, n + 1) == 0)
+                wrong = "one password per name";
+        if (!wrong)
+            continue;
+        config_refuse("--turn-user=%.*s:***: accepted is %s", (int)n, user, wrong);
+        return false;
+    }
+    return true;
+}
+
 static bool finish_turn(struct draft *d)
 {
     struct config *c = d->c;
@@ -264,7 +298,7 @@ static bool finish_turn(struct draft *d)
         !finish_alternates(d) || !finish_redirects(d))
         return false;
     if (!read_list(d, "turn-secret-file", c->turn_secret_file, "turn-secret") ||
-        !read_list(d, "turn-users-file", c->turn_users_file, "turn-user"))
+        !read_list(d, "turn-users-file", c->turn_users_file, "turn-user") || !finish_users(c))
         return false;
     if (c->turn_port_lo < 1024 || c->turn_port_lo > c->turn_port_hi) { /* turn.md §9.4 */
         config_refuse("ports of allocations %u-%u: accepted is A-B with 1024 <= A <= B <= 65535",

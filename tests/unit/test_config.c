@@ -225,8 +225,22 @@ Test(config_flags, a_bad_value_cannot_break_the_line_or_show_a_secret)
     cr_expect_eq(LOAD("--announce=a\nsluice: all is well\033[2J"), 2);
     cr_expect_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
     cr_expect_null(strchr(said, '\033'));
-    cr_expect_eq(LOAD("--turn-user=nocolonhunter2"), 2);
-    cr_expect_null(strstr(said, "hunter2"), "%s", said);
+    static const char *const users[][2] = {
+        { "--turn-user=nocolonhunter2", "--check-config" },
+        { "--turn-user=bob:hunter2\t", "--check-config" },
+        { "--turn-user=b\xff:hunter2", "--check-config" },
+        { "--turn-user=bob:hunter2", "--turn-user=bob:other" },
+        { "--turn-user=bob:hunter2", "--turn-user=bobby" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(users); i++) {
+        cr_expect_eq(LOAD(users[i][0], users[i][1]), 2, "%s", users[i][0]);
+        cr_expect(strstr(said, "--turn-user") && !strstr(said, "hunter2"), "%s", said);
+        cr_expect_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
+    }
+    cr_expect_eq(LOAD("--turn-user=bob:x", "--turn-user=bobby:y"), 0, "%s", said);
+    cr_expect_eq(LOAD("--turn-realm=a\tb"), 2);
+    cr_expect(strstr(said, "--turn-realm"), "%s", said);
 }
 
 Test(config_flags, listening_addresses_take_every_form)
