@@ -68,7 +68,8 @@ def uclient(space, flags, server, *more):
     words = flags.format(peer4=HOSTS['b'][0] + '.2', peer6=HOSTS['b'][1] + '2',
                          own4=HOSTS['a'][0] + '.2').split()
     return space.popen([path, *words, *(more or ('-u', USER, '-w', PASSWORD)), server], env=env,
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                       errors='replace')  # some of its messages print what it never set
 
 
 def outcome(proc, timeout):
