@@ -38,7 +38,9 @@ static void check_index(const struct stun_msg *m, struct bytes in)
         if (!stun_has(m, (enum stun_attr)a))
             continue;
         CHECK(m->span[a].at >= 4 && (size_t)m->span[a].at + v.n <= body);
-        CHECK((v.p[-4] << 8 | v.p[-3]) == stun_attr_type((enum stun_attr)a));
+        enum stun_attr named;
+
+        CHECK(stun_attr_of((uint16_t)(v.p[-4] << 8 | v.p[-3]), &named) && named == a);
         CHECK((size_t)(v.p[-2] << 8 | v.p[-1]) == v.n);
     }
     CHECK(m->unknown_count <= STUN_UNKNOWN_MAX);
