@@ -120,7 +120,7 @@ enum {
     TURN_STREAM_IDLE_MS = 60000, /* without an allocation (turn.md §10) */
     TURN_PART_MS = 10000,        /* for a unit that has begun to be whole; and to leave quietly */
     TURN_BIGS = 64,              /* units that are longer than a small chunk, being received */
-    TURN_UNITS_MAX = 1024,       /* of one stream, before others have their turn */
+    TURN_UNITS_MAX = 512,        /* of one stream, before others have their turn */
     TURN_STREAM_WORK = 8192,     /* of all: what has come, and what waits; as in turn_shard.h */
     TURN_LATE_MAX = 4 << 20,     /* of one stream, that came before its turn */
 
@@ -130,7 +130,8 @@ enum {
     TURN_RAW_WAY = 1 << 20,  /* bytes of one direction, before others have their turn */
     TURN_RAW_PASS = 4 << 20, /* and of all, before anything else has */
     TURN_PIPES_MAX = 64,     /* that a shard makes; they hold something only while a sink is full */
-    TURN_PIPE_BYTES = 1 << 20,
+    TURN_PIPE_BYTES = 1 << 20, /* wished for; shorter than the second, copying is as good */
+    TURN_PIPE_LEAST = 65536,
     TURN_HALF_MS = 10000,     /* one side has closed, and the other says nothing */
     TURN_HOLD_MS = 50,        /* who has used up its bandwidth; nothing is dropped from a stream */
     TURN_PAY = 1024,          /* bytes that are charged at a time */

@@ -12,6 +12,7 @@
 #include "engine/ring_addr.h"
 
 static const int on = 1;
+enum { PIPE_LEAST = 65536 };
 
 int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
 {
@@ -69,12 +70,14 @@ int ring_discard(int fd, size_t n)
 
 int ring_pipe_new(struct ring_pipe *p, size_t n)
 {
-    int fd[2], cap;
+    int fd[2], cap = -1;
 
     if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0)
         return -errno;
-    /* Past the user's soft limit the kernel refuses, and has made the pipe small already. */
-    cap = fcntl(fd[1], F_SETPIPE_SZ, (int)n);
+    /* fs.pipe-max-size may be less; and past fs.pipe-user-pages-soft the kernel refuses all sizes,
+     * and has made it two pages long. */
+    for (size_t size = n; cap < 0 && size >= PIPE_LEAST; size /= 2)
+        cap = fcntl(fd[1], F_SETPIPE_SZ, (int)size);
     if (cap < 0)
         cap = fcntl(fd[1], F_GETPIPE_SZ);
     *p = (struct ring_pipe){ .in = fd[1], .out = fd[0], .cap = cap < 0 ? 0 : (size_t)cap };

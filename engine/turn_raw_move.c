@@ -19,7 +19,7 @@ static uint16_t pipe_get(struct turn_raws *t)
         return t->pipe_free[--t->pipes_free_n];
     if (t->no_pipes || t->pipes_n == TURN_PIPES_MAX || ring_pipe_new(p, TURN_PIPE_BYTES) < 0)
         return 0;
-    if (p->cap < TURN_PIPE_BYTES) { /* past fs.pipe-user-pages-soft they are two pages long */
+    if (p->cap < TURN_PIPE_LEAST) { /* the system gives no more */
         ring_pipe_free(p);
         t->no_pipes = true;
         return 0;
