@@ -227,6 +227,8 @@ void turn_client_bind(struct turn_shard *ts, struct turn_out *out)
     uint8_t buf[TURN_ROOM];
     struct turn_out answer = turn_out_of(buf, sizeof(buf));
 
+    ts->work_left -= TURN_WORK_BIND;
+    turn_streams_worked(ts, TURN_WORK_BIND);
     if (c) {
         c->alloc = a;
         c->listen_fd[TURN_V4] = c->listen_fd[TURN_V6] = -1;

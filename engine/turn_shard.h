@@ -69,10 +69,12 @@ enum {
     TURN_SLOT_BYTES = 66 * 1024,
     TURN_READS_MAX = 32, /* receives per socket and pass: the next one is not kept waiting */
     /* Of all sockets in one pass, a millisecond or two: the shard has other doors. In datagrams of
-     * a train; a receive of its own, and a message for the machine, cost as much as eight. */
+     * a train; a receive of its own, and a message for the machine, cost as much as eight, and to
+     * look for a port and have it, where few are left, as much as a quarter of a thousand. */
     TURN_PASS_WORK = 4096,
     TURN_WORK_READ = 8,
     TURN_WORK_UNIT = 8,
+    TURN_WORK_BIND = 256,
     TURN_RESERVED_MAX = 256, /* ports kept under a RESERVATION-TOKEN */
     TURN_RESERVED_MS = 30000,
     TURN_DOORS_MAX = 8,     /* UDP sockets of the door, per shard */

@@ -30,6 +30,7 @@ void turn_stream_hand_over(struct turn_stream *st, unsigned shard, struct bytes 
 void turn_stream_on_cqe(struct turn_shard *ts, const struct ring_cqe *cqe);
 void turn_stream_on_timer(struct turn_shard *ts, struct timer *t);
 void turn_streams_pass(struct turn_shard *ts);
+void turn_streams_worked(struct turn_shard *ts, int work); /* of their share of a turn, too */
 void turn_streams_stop(struct turn_shard *ts);
 bool turn_streams_ended(const struct turn_shard *ts);
 bool turn_streams_busy(const struct turn_shard *ts);

@@ -252,6 +252,11 @@ void turn_stream_feed(struct turn_stream *st, struct bytes in)
         put_late(st, bytes_of(cur.p, cur.n));
 }
 
+void turn_streams_worked(struct turn_shard *ts, int work)
+{
+    ts->streams->work_left -= work;
+}
+
 void turn_stream_late_pass(struct turn_shard *ts)
 {
     size_t n = ts->streams->late.count;

@@ -166,3 +166,30 @@ Test(sim_turn_hostile, streams_have_their_part_of_a_turn_too, .timeout = 60)
     cr_expect(eq(u64, before, all), "all of it comes in the end");
     ended(s);
 }
+
+Test(sim_turn_hostile, a_crowd_of_allocates_is_served_in_parts, .timeout = 60)
+{
+    struct sim *s = calm();
+    const struct sim_turn_ask ask = { .method = STUN_ALLOCATE, .lifetime_s = -1 };
+    struct sim_turn_client *c[SIM_TURN_CLIENTS];
+    uint32_t before = 0, most = 0;
+
+    for (unsigned i = 0; i < SIM_TURN_CLIENTS; i++) {
+        c[i] = sim_turn_client(&t, i % SIM_TURN_USERS, 0);
+        cr_assert(eq(int, answer(c[i], (struct sim_turn_ask){ .method = STUN_REFRESH }), 437),
+                  "it has a nonce now");
+    }
+    for (unsigned i = 0; i < SIM_TURN_CLIENTS; i++)
+        sim_turn_do(c[i], &ask, NULL);
+    for (unsigned steps = 0; before < SIM_TURN_CLIENTS && steps < 100; steps++) {
+        sim_net_alarm(s->net, sim_now(s) + 1);
+        cr_assert(sim_step(s), SIM_SEED(s));
+        uint32_t now = s->turn_shard[0].machine.allocs;
+
+        most = now - before > most ? now - before : most;
+        before = now;
+    }
+    cr_expect(eq(u32, before, SIM_TURN_CLIENTS));
+    cr_expect(le(u32, most, TURN_PASS_WORK / 256 + RING_DGRAMS_MAX - 1));
+    ended(s);
+}
