@@ -7,10 +7,11 @@ import struct
 
 import pytest
 
-from turn import (ADDITIONAL_ADDRESS_FAMILY, ADDRESS_ERROR_CODE, ALLOCATE, DONT_FRAGMENT, EVEN_PORT,
-                  LIFETIME, REFRESH, REQUEST, REQUESTED_ADDRESS_FAMILY, REQUESTED_TRANSPORT,
-                  RESERVATION_TOKEN, TCP_TRANSPORT, UDP_TRANSPORT, Message, UdpPeer, ephemeral,
-                  family, message, type_of, u32)
+from turn import (ADDITIONAL_ADDRESS_FAMILY, ADDRESS_ERROR_CODE, ALLOCATE, ALTERNATE_SERVER,
+                  DONT_FRAGMENT, EVEN_PORT, LIFETIME, REFRESH, REQUEST, REQUESTED_ADDRESS_FAMILY,
+                  REQUESTED_TRANSPORT, RESERVATION_TOKEN, TCP_TRANSPORT, UDP_TRANSPORT, Message,
+                  UdpPeer, channel_data, ephemeral, family, message, peer, read_address, type_of,
+                  u32)
 from turnd import SECRET, Clock, own_ip
 
 V4_RELAY, V6_RELAY = (family(REQUESTED_ADDRESS_FAMILY, n) for n in (1, 2))
@@ -233,6 +234,42 @@ def test_turn_52_a_pair_by_a_token(turnd):
             assert second.data() == (far.at, b'report')
 
 
+@pytest.mark.sanitize
+@pytest.mark.tsan
+def test_turn_52_turn_74_what_is_behind_a_token_goes_with_it(turnd):
+    """On streams: the Allocate belongs to the shard of the token, and so does all that came in the
+    same segment, a unit cut in two included; answers come in order."""
+    for _ in range(8):
+        first = turnd.tcp().allocate(PAIR)
+        second = turnd.tcp()
+        second.challenge()
+        with UdpPeer() as far:
+            allocate = second.make(ALLOCATE, UDP_TRANSPORT, (RESERVATION_TOKEN, first.granted.get(
+                RESERVATION_TOKEN)))
+            bind = second.make(0x009, (0x000C, b'\x40\0\0\0'), peer(*far.at))
+            data = channel_data(0x4000, b'right behind', pad=b'')
+            probe = message(0x0001)
+            whole = allocate + bind + data + second.make(REFRESH) + probe
+            second.path.send(whole[:-7])
+            assert far.recv() == (b'right behind', (first.relayed[0], first.relayed[1] + 1))
+            second.path.send(whole[-7:])
+            got = [second.recv() for _ in range(4)]
+            assert [m.type for m in got] == [0x0103, 0x0109, 0x0104, 0x0101]
+            assert got[0].relayed == (first.relayed[0], first.relayed[1] + 1)
+            far.send(b'and back', got[0].relayed)
+            assert second.data() == (0x4000, b'and back')
+
+
+def test_turn_47_turn_52_a_retransmission_has_the_same_token(turnd):
+    for kind in ('udp', 'tcp'):
+        client = turnd.client(kind)
+        client.challenge()
+        raw = client.make(ALLOCATE, UDP_TRANSPORT, PAIR)
+        first, again = client.exchange(raw), client.exchange(raw)
+        assert first.get(RESERVATION_TOKEN) == again.get(RESERVATION_TOKEN) is not None
+        assert first.relayed == again.relayed
+
+
 def test_turn_52_unknown_tokens_are_508(turnd):
     for token in (bytes(8), b'\xff' * 8, b'tokentok'):
         got = turnd.udp().request(ALLOCATE, UDP_TRANSPORT, (RESERVATION_TOKEN, token))
@@ -326,6 +363,20 @@ def test_turn_55_cve_2025_69217_ports_follow_no_order(turn_start):
     assert len(set(steps)) > 800
     eighths = [sum(40000 + 1000 * i <= port < 41000 + 1000 * i for port in ports) for i in range(8)]
     assert all(80 <= count <= 175 for count in eighths), eighths
+
+
+def test_turn_55_a_range_that_is_used_up_is_508(turn_start):
+    """Until one ends and its port has rested; or 300, where another server is named."""
+    for flags, code in (((), 508), (('--turn-redirect', '9.9.9.9:3478'), 300)):
+        turnd = turn_start('--turn-ports', '50000-50003', '--turn-relay-ip', own_ip(), *flags)
+        clients = [turnd.udp().allocate() for _ in range(4)]
+        assert sorted(client.relayed[1] for client in clients) == [50000, 50001, 50002, 50003]
+        for attrs in ((), (EVEN,), (PAIR,)):
+            got = turnd.udp().request(ALLOCATE, UDP_TRANSPORT, *attrs)
+            assert got.code == code
+            if code == 300:
+                assert read_address(got.get(ALTERNATE_SERVER)) == ('9.9.9.9', 3478)
+        assert all(client.refresh().code == 0 for client in clients)
 
 
 @pytest.mark.sanitize

@@ -294,6 +294,22 @@ def test_turn_70_a_channel_lives_600_s_and_its_permission_300(turn_start, far, t
     other.close()
 
 
+@KINDS
+def test_turn_09_turn_64_who_sends_fingerprints_gets_them_in_answers(turnd, far, kind):
+    """In all of them (Client demands it), and data is carried as ever; ChannelData has none."""
+    client = turnd.client(kind, fingerprint=True).allocate()
+    assert client.permit(far.at[0]).code == 0 and client.refresh().code == 0
+    assert client.request(CREATE_PERMISSION).code == 400
+    for n in (0, 1, 2, 3, 4, 1199, 1200):
+        far.send(b'x' * n, client.relayed)
+        assert client.data() == (far.at, b'x' * n)
+        client.send(far.at, b'x' * n)
+        assert far.recv() == (b'x' * n, client.relayed)
+    assert client.bind_channel(0x4000, far.at).code == 0
+    far.send(b'abc', client.relayed)
+    assert client.data() == (0x4000, b'abc')
+
+
 # ---- 71: big ones, and many ---------------------------------------------------------------------
 
 @pytest.mark.sanitize
