@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from relay import SLUICE, Relay
-from turn import ALLOCATE, BINDING, UDP_TRANSPORT, message
+from turn import ALLOCATE, BINDING, UDP_TRANSPORT, Client, UdpPath, ephemeral, message
 
 
 def bound(kind, host='127.0.0.1', port=0):
@@ -92,6 +92,9 @@ def test_dusk_makes_a_secret_and_keeps_it(tmp_path):
         kept.append(path.read_text())
         assert path.stat().st_mode & 0o777 == 0o600
         said.append(live.log() + '\n'.join(live.lines))
+        user, password = ephemeral(kept[0].strip())
+        with Client(UdpPath(live.turn), user=user, password=password) as client:
+            client.allocate()
         assert live.stop() == 0
     assert kept[0] == kept[1] and len(kept[0].strip()) == 64
     assert all(kept[0].strip() not in words for words in said)
