@@ -108,6 +108,8 @@ static void incoming(struct turn_shard *ts, struct turn_raw_listener *l, int fd)
         ring_close(ts->s->ring, fd);
         return;
     }
+    if (memcmp(peer.ip, ts->host->relay_ip[l->family].ip, sizeof(peer.ip)) == 0)
+        turn_host_external(ts->host, &peer, &peer); /* a neighbour (turn.md §18) */
     rng_bytes(tid, sizeof(tid));
     turn_on_incoming(&ts->machine, ts->s->now_ms, a, &peer, tid, &out);
     if (out.conn) {

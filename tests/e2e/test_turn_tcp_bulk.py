@@ -12,7 +12,8 @@ import time
 import pytest
 
 from relay import SLOW
-from turn import CONNECTION_BIND, CONNECTION_ID, UdpPeer, message
+from turn import (CONNECTION_ATTEMPT, CONNECTION_BIND, CONNECTION_ID, INDICATION, XOR_PEER_ADDRESS,
+                  UdpPeer, message, type_of)
 from test_turn_tcp_relay import Listener, bind, closes, connect, control, joined, recv_exactly
 
 BLOCK = random.Random(6062).randbytes(1 << 20)
@@ -120,6 +121,24 @@ def test_turn_78_half_a_pair_lives_while_it_moves(turnd, listener):
     assert near.closed_within(15)
     assert time.monotonic() - began > 5
     assert isinstance(connect(client, listener.at), bytes), 'the peer can be had again'
+
+
+def test_turn_78_two_allocations_talk_through_external_addresses(turn_start):
+    """Each knows the other by the address that clients are told, and so do permissions."""
+    turnd = turn_start('--turn-external-ip', '127.77.0.1')
+    caller, called = control(turnd), control(turnd)
+    assert caller.relayed[0] == called.relayed[0] == '127.77.0.1'
+    assert called.permit('127.77.0.1').code == 0
+    number = connect(caller, called.relayed)
+    assert isinstance(number, bytes), number
+    attempt = called.recv()
+    assert attempt.type == type_of(CONNECTION_ATTEMPT, INDICATION)
+    assert attempt.address(XOR_PEER_ADDRESS) == caller.relayed
+    near, far = bind(turnd, number), bind(turnd, attempt.get(CONNECTION_ID))
+    near.send(BLOCK)
+    assert far.raw(len(BLOCK)) == BLOCK
+    far.close()
+    assert near.closed_within(2)
 
 
 @pytest.mark.sanitize
