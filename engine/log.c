@@ -25,9 +25,16 @@ enum {
     LOG_LINE_MAX = 1024,
     LOG_BATCH_BYTES = 32768,
     LOG_WRITE_BYTES = 4096, /* PIPE_BUF: what a writable pipe takes without blocking */
+    LOG_NAP_MS = 2,         /* after lines were written, others are awaited for so long */
     LOG_IDLE_MS = 1000,     /* how long lost lines wait to be mentioned when nothing else is said */
     LOG_STUCK_MS = 200,     /* how often a stuck sink is asked, and stop is noticed */
     LOG_STOP_MS = 1000,     /* what a stuck sink may cost at the end */
+};
+
+enum writer_sleep {
+    WRITER_AWAKE,
+    WRITER_NAPS, /* wakes up by itself: rung only for a queue that fills */
+    WRITER_SLEEPS,
 };
 
 struct logq {
@@ -43,7 +50,8 @@ struct logq {
 struct log {
     struct config *shape; /* of our own: preset, format, masks; log_level follows `level` */
     _Atomic int level;
-    _Atomic bool sleeping, stopping;
+    _Atomic int asleep; /* enum writer_sleep */
+    _Atomic bool stopping;
     struct logq *q[LOG_QUEUES_MAX];
     _Atomic unsigned q_n;
     int bell, ended; /* eventfds: to the writer, and from it at its end */
@@ -156,15 +164,21 @@ static void knock(int eventfd_of)
 
 /* The writer says that it sleeps, then looks at the rings once more; a producer publishes, then
  * looks whether it sleeps. Both orders are sequentially consistent, so one of them sees the other.
- * Only the first producer after a pause pays for a system call. */
+ * Only the first producer after a pause pays for a system call, and a pause is what is longer than
+ * the writer's nap: waking it for each of many lines cost an allocation of TURN a fifth. */
 static void publish(struct logq *q, uint32_t tail)
 {
     struct log *l = q->log;
 
     atomic_store(&q->tail, tail + 1);
-    if (atomic_load(&l->sleeping) && atomic_exchange(&l->sleeping, false)) {
+    int asleep = atomic_load(&l->asleep);
+
+    if (asleep == WRITER_AWAKE ||
+        (asleep == WRITER_NAPS &&
+         tail - atomic_load_explicit(&q->head, memory_order_relaxed) < LOGQ_RECORDS / 2))
+        return;
+    if (atomic_exchange(&l->asleep, WRITER_AWAKE) != WRITER_AWAKE)
         knock(l->bell); /* one that is full has been rung */
-    }
 }
 
 void log_event(struct logq *q, const struct event_rec *e)
@@ -373,18 +387,19 @@ static void mention_and_flush(void *arg, const char *text)
     flush(l, &deadline);
 }
 
-static void rest(struct log *l)
+static void rest(struct log *l, enum writer_sleep how)
 {
     struct pollfd p = { .fd = l->bell, .events = POLLIN };
     uint64_t rung;
 
-    atomic_store(&l->sleeping, true);
-    if (!oldest(l) && !atomic_load(&l->stopping) && poll(&p, 1, LOG_IDLE_MS) > 0) {
+    atomic_store(&l->asleep, how);
+    if ((how == WRITER_NAPS || !oldest(l)) && !atomic_load(&l->stopping) &&
+        poll(&p, 1, how == WRITER_NAPS ? LOG_NAP_MS : LOG_IDLE_MS) > 0) {
         ssize_t n = read(l->bell, &rung, sizeof(rung));
 
         (void)n;
     }
-    atomic_store(&l->sleeping, false);
+    atomic_store(&l->asleep, WRITER_AWAKE);
 }
 
 static void *log_main(void *arg)
@@ -396,11 +411,15 @@ static void *log_main(void *arg)
     sink_open(l);
     while (!last) {
         last = atomic_load(&l->stopping); /* read before draining: what came before it is written */
-        while (drain(l, BATCH_LINES, to_batch, l) > 0)
+        bool wrote = false;
+
+        while (drain(l, BATCH_LINES, to_batch, l) > 0) {
             flush(l, &deadline);
+            wrote = true;
+        }
         mention_dropped(l, mention_and_flush, l);
         if (!last)
-            rest(l);
+            rest(l, wrote ? WRITER_NAPS : WRITER_SLEEPS);
     }
     if (l->own_fd >= 0)
         close(l->own_fd);
