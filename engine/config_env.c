@@ -204,10 +204,7 @@ static void dusk_turn_env(struct draft *d)
 
         ASSERT(kept);
     } else if (ip) {
-        draft_note(d,
-                   "DUSK_TURN_PUBLIC_IP=%s is not the address of a host: relayed addresses will "
-                   "say 0.0.0.0",
-                   ip);
+        draft_note(d, "DUSK_TURN_PUBLIC_IP=%s is not the address of a host, and ignored", ip);
     }
     if (host)
         snprintf(c->turn_public_host, sizeof(c->turn_public_host), "%s", host);

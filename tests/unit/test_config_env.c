@@ -123,6 +123,8 @@ Test(config_env, bad_dusk_variables_are_ignored_aloud_except_the_address)
     cr_expect_eq(c.conns_max, 10000u);
     cr_expect(noted("DUSK_MAX_CONNECTIONS=x"));
     cr_expect(c.turn_on, "off only for exactly false or 0");
+    cr_assert_eq(load_env(ENV("DUSK_TURN_PUBLIC_IP=0.0.0.0"), "dusk-relay", NULL), 0);
+    cr_expect(noted("DUSK_TURN_PUBLIC_IP=0.0.0.0") && c.turn_external_n == 0);
     cr_assert_eq(load_env(ENV("DUSK_TURN_ENABLED=0"), "dusk-relay", NULL), 0);
     cr_expect_not(c.turn_on);
     cr_expect_eq(load_env(ENV("DUSK_RELAY_EXTERNAL_ADDR=relay"), "dusk-relay", NULL), 2);
