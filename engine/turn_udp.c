@@ -56,7 +56,8 @@ void turn_sock_close(struct turn_sock *k)
         list_remove(&ts->ready, &k->ready);
     k->is_ready = false;
     if (k->polled)
-        ring_cancel_fd(ts->s->ring, k->out.fd, ud_make(OP_BELL, 0, 0));
+        ring_cancel_ud(ts->s->ring, ud_make(OP_TURN_POLL, k->head.gen, k->head.idx),
+                       ud_make(OP_BELL, 0, 0));
     else
         sock_free(k);
 }
