@@ -198,8 +198,6 @@ bool ring_udp_error(int fd, struct ring_icmp *out);
 
 /* Streams beside the ring (RFC 6062), non-blocking, on the shard's thread (io_uring.md §9). */
 
-/* Multishot, by edges: CQEs whose res is a mask of POLLIN, POLLOUT, POLLHUP, POLLERR. */
-void ring_poll_io(struct ring *r, int fd, uint64_t ud);
 /* One CQE, once one of `mask` is so or the socket is broken (POLLERR, POLLHUP); at once if it is so
  * already, so nothing is missed between a look and this. mask 0: only broken. */
 void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud);

@@ -248,15 +248,6 @@ void ring_poll_in(struct ring *r, int fd, uint64_t ud)
     io_uring_sqe_set_data64(sqe, ud);
 }
 
-void ring_poll_io(struct ring *r, int fd, uint64_t ud)
-{
-    struct io_uring_sqe *sqe = get_sqe(r);
-
-    /* Multishot without IORING_POLL_ADD_LEVEL is by edges. */
-    io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLOUT);
-    io_uring_sqe_set_data64(sqe, ud);
-}
-
 void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud)
 {
     struct io_uring_sqe *sqe = get_sqe(r);

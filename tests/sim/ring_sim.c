@@ -118,7 +118,6 @@ static void submit_one(struct ring *r, struct sim_sqe *s)
     q->file = f;
     q->ud = s->ud;
     q->mask = s->mask;
-    q->seen = s->op == SIM_POLL_IO ? SIM_NEVER : 0; /* what is so at first is told */
     sim_file_hold(f);
     if (s->op == SIM_SEND || s->op == SIM_READ) {
         q->iov_n = s->msg != NULL ? s->msg->msg_iovlen : 1;
@@ -178,11 +177,6 @@ void ring_sendmsg(struct ring *r, int fd, const struct msghdr *msg, uint64_t ud)
 void ring_poll_in(struct ring *r, int fd, uint64_t ud)
 {
     prepare(r, SIM_POLL, fd, ud);
-}
-
-void ring_poll_io(struct ring *r, int fd, uint64_t ud)
-{
-    prepare(r, SIM_POLL_IO, fd, ud);
 }
 
 void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud)

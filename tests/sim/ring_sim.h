@@ -181,7 +181,6 @@ enum sim_op {
     SIM_READ,
     SIM_CANCEL,
     SIM_BELL,
-    SIM_POLL_IO,
     SIM_POLL_ONCE,
     SIM_CANCEL_UD,
 };

@@ -9,10 +9,8 @@ enum {
     RECVS_PER_TURN = 8, /* completions of one receive before others have their turn */
 };
 
-const char *const sim_op_names[] = {
-    "accept", "receive",  "send",           "poll",      "read",
-    "cancel", "doorbell", "poll both ways", "poll once", "cancel"
-};
+const char *const sim_op_names[] = { "accept", "receive",  "send",      "poll",  "read",
+                                     "cancel", "doorbell", "poll once", "cancel" };
 
 void sim_request_free(struct sim_request *q)
 {
@@ -242,20 +240,6 @@ static bool go_poll_once(struct ring *r, struct sim_request *q)
     return true;
 }
 
-static bool go_poll_io(struct ring *r, struct sim_request *q)
-{
-    const struct sim_file *f = q->file;
-    int mask = poll_mask(f);
-    bool more;
-
-    if (f->connecting || mask == 0 || q->seen == f->arrivals)
-        return false;
-    q->seen = f->arrivals;
-    more = !lose_more(r);
-    sim_post(r, q, q->op, (struct ring_cqe){ .ud = q->ud, .res = mask, .more = more });
-    return !more;
-}
-
 static bool go_read(struct ring *r, struct sim_request *q)
 {
     size_t n = min_sz(q->total, sim_file_ready(q->file));
@@ -280,8 +264,6 @@ static bool go(struct ring *r, struct sim_request *q)
         return go_send(r, q);
     case SIM_POLL:
         return go_poll(r, q);
-    case SIM_POLL_IO:
-        return go_poll_io(r, q);
     case SIM_POLL_ONCE:
         return go_poll_once(r, q);
     case SIM_READ:
