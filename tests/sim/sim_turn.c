@@ -232,6 +232,8 @@ static void transmit(struct sim_turn_client *c)
 {
     note_tx(c);
     sim_turn_emit(c->ask_at, c->request, c->request_n);
+    if (c->ask.method == STUN_CONNECTION_BIND && c->nonce_n > 0 && c->ask_at->on_asked)
+        c->ask_at->on_asked(c->ask_at);
 }
 
 static void begin(struct sim_turn_client *c)

@@ -54,6 +54,7 @@ struct sim_turn_end { /* a client's socket */
     struct sim_turn_wire *wire; /* of a stream; NULL: datagrams */
     bool raw;                   /* its ConnectionBind was answered: what comes is the peer's */
     void (*on_raw)(struct sim_turn_end *e, struct bytes in);
+    void (*on_asked)(struct sim_turn_end *e); /* a ConnectionBind that must succeed has left */
     void *arg;
 };
 

@@ -422,7 +422,7 @@ int ring_udp_recv(int fd, struct ring_dgram *d, unsigned count)
     ASSERT(count <= RING_DGRAMS_MAX);
     if (f == NULL)
         return -EBADF;
-    sim_net_deliver(net);
+    sim_udp_deliver(net);
     if (f->udp->err != 0) { /* before any datagram, and once */
         int err = f->udp->err;
 
@@ -599,7 +599,7 @@ long sim_udp_take(struct sim_net *net, int ep, struct netaddr *from, void *p, si
     struct sim_file *f;
     size_t n;
 
-    sim_net_deliver(net);
+    sim_udp_deliver(net);
     f = far_file(net, ep);
     if (f == NULL || f->closed || f->udp->first == NULL)
         return -EAGAIN;
@@ -624,8 +624,11 @@ unsigned sim_udp_fds(const struct sim_net *net)
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < net->fds_max && net->fds_open > 0; i++)
-        n += net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP;
+    for (unsigned i = 0, left = net->fds_open; left > 0; i++)
+        if (net->fds[i] != NULL) {
+            n += net->fds[i]->kind == SIM_UDP;
+            left--;
+        }
     return n;
 }
 
@@ -643,8 +646,11 @@ int sim_udp_unread(struct sim_net *net)
 {
     if (sim_rings_runnable(net) || news_of_polls(net))
         return -1;
-    for (unsigned i = 0; i < net->fds_max; i++)
-        if (net->fds[i] != NULL && net->fds[i]->kind == SIM_UDP && net->fds[i]->udp->queued > 0)
-            return net->fds[i]->fd;
+    for (unsigned i = 0, left = net->fds_open; left > 0; i++)
+        if (net->fds[i] != NULL) {
+            if (net->fds[i]->kind == SIM_UDP && net->fds[i]->udp->queued > 0)
+                return net->fds[i]->fd;
+            left--;
+        }
     return -1;
 }

@@ -100,7 +100,7 @@ static void one(uint64_t seed, void (*setup)(uint64_t seed, struct plan *p), str
     memset(&p, 0, sizeof(p));
     p.crowd.clients = 8;
     p.crowd.peers = 6;
-    p.crowd.acts = 400;
+    p.crowd.acts = 500;
     p.crowd.gap_ms = 20;
     p.crowd.long_gap_pct = 2;
     p.crowd.mobile = true;

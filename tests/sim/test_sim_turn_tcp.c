@@ -17,6 +17,7 @@ struct pipe {
     struct sim_turn_end *end;
     int ep; /* -1: nobody there yet */
     uint64_t total[2], sent[2], got[2];
+    bool last;                           /* the client has its say when the peer has had his */
     bool may_send[2], shut[2], ended[2]; /* ended: what this side reads has ended */
 };
 
@@ -53,7 +54,7 @@ static void on_raw(struct sim_turn_end *e, struct bytes in)
     if (in.n > 0)
         got(p, 0, in.p, in.n);
     else
-        p->ended[0] = true;
+        p->ended[0] = p->may_send[0] = true;
 }
 
 static long put(struct pipe *p, int side, const uint8_t *at, size_t n)
@@ -61,25 +62,42 @@ static long put(struct pipe *p, int side, const uint8_t *at, size_t n)
     return side == 0 ? (long)sim_turn_emit_raw(p->end, at, n) : sim_send(t.s->net, p->ep, at, n);
 }
 
-static void push(struct pipe *p, int side)
+static bool push_piece(struct pipe *p, int side)
 {
     uint8_t piece[PIECE];
-    size_t n;
+    size_t n = min_sz(PIECE, p->total[side] - p->sent[side]);
     long sent;
 
-    if (!p->may_send[side] || p->shut[side] || (side == 0 && !p->end->open) ||
-        (side == 1 && p->ep < 0))
-        return;
-    n = min_sz(PIECE, p->total[side] - p->sent[side]);
     for (size_t i = 0; i < n; i++)
         piece[i] = byte_of(p, side, p->sent[side] + i);
     sent = n > 0 ? put(p, side, piece, n) : 0;
     if (sent > 0)
         p->sent[side] += (uint64_t)sent;
+    return sent == PIECE;
+}
+
+static void push(struct pipe *p, int side)
+{
+    if (!p->may_send[side] || p->shut[side] || (side == 0 && !p->end->open) ||
+        (side == 1 && p->ep < 0))
+        return;
+    while (push_piece(p, side))
+        ;
     if (p->sent[side] < p->total[side])
         return;
     p->shut[side] = true;
     sim_shut(t.s->net, side == 0 ? p->end->ep : p->ep);
+}
+
+/* What is for the peer may stand right behind a ConnectionBind (turn.md §12). */
+static void on_asked(struct sim_turn_end *e)
+{
+    struct pipe *p = e->arg;
+
+    if (p->last || p->key % 2)
+        return;
+    p->may_send[0] = true;
+    push(p, 0);
 }
 
 static void look(struct sim_turn *turn)
@@ -89,9 +107,7 @@ static void look(struct sim_turn *turn)
         uint8_t buf[PIECE];
         long n;
 
-        /* Behind a ConnectionBind with a nonce that counts may be said what is for the peer. */
-        p->may_send[0] |= p->end->raw || (p->key % 2 && p->end->client->challenges > 0 &&
-                                          p->end->client->ask_at == p->end);
+        p->may_send[0] |= p->end->raw && !p->last;
         push(p, 0);
         push(p, 1);
         while (p->ep >= 0 && !p->ended[1] &&
@@ -164,8 +180,10 @@ static struct pipe *joined(struct sim_turn_client *c, uint32_t conn, int ep, int
 
     *p = (struct pipe){ .key = conn, .end = e, .ep = ep, .total = { bytes, bytes / 2 } };
     e->on_raw = on_raw;
+    e->on_asked = on_asked;
     e->arg = p;
     p->may_send[1] = true;
+    p->last = bytes % 2;
     cr_assert(
         eq(int, answer(c, (struct sim_turn_ask){ .method = STUN_CONNECTION_BIND, .conn = conn }, e),
            TURN_OK),
@@ -216,6 +234,16 @@ Test(sim_turn_tcp, a_peers_stream_and_a_clients_are_one, .timeout = 20)
 Test(sim_turn_tcp, a_data_connection_that_comes_to_another_shard_is_handed_over, .timeout = 20)
 {
     carries(world(1, (struct sim_opts){ .socket_bytes = 16384 }), 1, 300000);
+}
+
+Test(sim_turn_tcp, who_has_heard_the_last_of_his_peer_may_still_answer, .timeout = 20)
+{
+    carries(world(1, (struct sim_opts){ .socket_bytes = 16384 }), 0, 300001);
+}
+
+Test(sim_turn_tcp, what_one_pass_may_not_move_is_moved_by_the_next, .timeout = 20)
+{
+    carries(world(1, (struct sim_opts){ .socket_bytes = 4 << 20 }), 0, 6 << 20);
 }
 
 Test(sim_turn_tcp, fifty_seeds_lose_no_byte, .timeout = 3600)
