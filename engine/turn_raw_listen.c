@@ -100,16 +100,19 @@ static void incoming(struct turn_shard *ts, struct turn_raw_listener *l, int fd)
     uint8_t reply[TURN_REPLY_MAX], tid[STUN_TID];
     struct turn_out out = turn_out_of(reply, sizeof(reply));
     struct turn_alloc *a = l->client->alloc;
-    struct netaddr peer;
+    struct netaddr from, peer;
     struct turn_raw *raw;
 
-    if (ring_peername(fd, &peer) || ring_tune_raw(fd) || !(raw = turn_raw_new(ts, fd))) {
+    if (ring_peername(fd, &from) || ring_tune_raw(fd) || !(raw = turn_raw_new(ts, fd))) {
         STAT_INC(&ts->s->stats, turn_tcp_refused);
         ring_close(ts->s->ring, fd);
         return;
     }
     if (memcmp(peer.ip, ts->host->relay_ip[l->family].ip, sizeof(peer.ip)) == 0)
         turn_host_external(ts->host, &peer, &peer); /* a neighbour (turn.md §18) */
+    peer = from;
+    if (memcmp(from.ip, ts->host->relay_ip[l->family].ip, sizeof(from.ip)) == 0) /* a neighbour */
+        turn_host_external(ts->host, &from, &peer);
     rng_bytes(tid, sizeof(tid));
     turn_on_incoming(&ts->machine, ts->s->now_ms, a, &peer, tid, &out);
     if (out.conn) {

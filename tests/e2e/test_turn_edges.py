@@ -9,9 +9,10 @@ import time
 import pytest
 
 from relay import next_ip
-from turn import (ALLOCATE, BINDING, EVEN_PORT, REQUEST, REQUESTED_ADDRESS_FAMILY,
-                  RESERVATION_TOKEN, UDP_TRANSPORT, UdpPeer, channel_data, family, header,
-                  message, type_of)
+from turn import (ALLOCATE, BINDING, CONNECT, CONNECTION_ATTEMPT, EVEN_PORT, INDICATION, REQUEST,
+                  REQUESTED_ADDRESS_FAMILY,
+                  RESERVATION_TOKEN, SUCCESS, TCP_TRANSPORT, UDP_TRANSPORT, XOR_PEER_ADDRESS,
+                  UdpPeer, channel_data, family, header, message, peer, type_of)
 
 BOTH = {'listen': ('127.0.0.1:0', '[::1]:0'), 'allow': ('127.0.0.0/8', '::1/128')}
 V6_RELAY = family(REQUESTED_ADDRESS_FAMILY, 2)
@@ -44,16 +45,16 @@ def test_turn_71_the_longest_datagram_of_a_peer_ends_nothing(turn_start, kind, i
     turnd = turn_start(**BOTH)
     client = turnd.client(kind).allocate(*((V6_RELAY,) if ':' in ip else ()))
     with socket.socket(socket.AF_INET6 if ':' in ip else socket.AF_INET,
-                       socket.SOCK_DGRAM) as peer:
-        peer.bind((next_ip() if ip == '127.0.0.1' else ip, 0))
+                       socket.SOCK_DGRAM) as sender:
+        sender.bind((next_ip() if ip == '127.0.0.1' else ip, 0))
         if channel:
-            assert client.bind_channel(0x4000, peer.getsockname()[:2]).code == 0
+            assert client.bind_channel(0x4000, sender.getsockname()[:2]).code == 0
         else:
-            assert client.permit(peer.getsockname()[0]).code == 0
+            assert client.permit(sender.getsockname()[0]).code == 0
         for n in (longest, longest - 3, longest - 40, 65000):
-            peer.sendto(bytes(n), client.relayed)
+            sender.sendto(bytes(n), client.relayed)
             client.data(0.3)
-        peer.sendto(b'and on', client.relayed)
+        sender.sendto(b'and on', client.relayed)
         while True:
             got = client.data()
             assert got is not None
@@ -147,3 +148,16 @@ def test_turn_18_what_a_peer_sends_leaves_by_the_door_of_its_family(turn_start):
         assert client.permit(far.at[0]).code == 0
         far.send(b'to a client on IPv4', client.relayed)
         assert client.data() == (far.at, b'to a client on IPv4')
+
+
+def test_turn_79_neighbours_behind_the_external_address_connect_too(turn_start):
+    """As with datagrams: a neighbour is known by the address that the world knows him by."""
+    turnd = turn_start('--turn-external-ip', '198.51.100.7')
+    near, far = (turnd.tcp().allocate(transport=TCP_TRANSPORT) for _ in range(2))
+    assert near.relayed[0] == far.relayed[0] == '198.51.100.7'
+    assert near.permit(far.relayed[0]).code == 0
+    far.path.send(far.make(CONNECT, peer(*near.relayed)))
+    attempt = near.wait(lambda u: u.type == type_of(CONNECTION_ATTEMPT, INDICATION))
+    assert attempt is not None
+    assert attempt.address(XOR_PEER_ADDRESS) == far.relayed
+    assert far.recv().cls == SUCCESS
