@@ -1,7 +1,7 @@
 /* tests/sim/ring_sim.h: what the parts of the simulation know of each other: sim_net.c (chance,
- * time, far ends), sim_file.c (descriptors, bytes), sim_udp.c (datagrams), sim_io.c (streams beside
- * the ring), ring_sim.c (the body of ring.h) and sim_kernel.c (what becomes of its requests). Tests
- * include sim_net.h. */
+ * time, far ends), sim_file.c (descriptors, bytes), sim_udp.c and sim_udp_far.c (datagrams),
+ * sim_io.c (streams beside the ring), ring_sim.c (the body of ring.h) and sim_kernel.c (what
+ * becomes of its requests). Tests include sim_net.h. */
 #ifndef SLUICE_TESTS_RING_SIM_H
 #define SLUICE_TESTS_RING_SIM_H
 
@@ -169,6 +169,14 @@ uint64_t sim_udp_next_ns(const struct sim_net *net);
 bool sim_udp_ready(const struct sim_file *f);
 void sim_udp_close(struct sim_file *f); /* nobody finds it any more, what it holds is gone */
 void sim_udp_free(struct sim_net *net); /* what is under way */
+struct sim_file *sim_udp_new(struct sim_net *net, const struct netaddr *at, unsigned flags);
+bool sim_udp_taken(struct sim_net *net, const struct netaddr *at, unsigned flags);
+/* Who receives there; *idx: the how manyth of those that are bound alike. NULL: nobody. */
+struct sim_file *sim_udp_lookup(struct sim_net *net, const struct netaddr *to,
+                                const struct netaddr *from, int *idx);
+void sim_udp_launch(struct sim_net *net, const struct netaddr *from, const struct netaddr *to,
+                    const uint8_t *p, size_t n);
+void sim_udp_unqueue(struct sim_file *f); /* the first unread one */
 
 /* sim_io.c */
 void sim_io_connected(struct sim_file *f);

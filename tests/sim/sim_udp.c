@@ -77,8 +77,8 @@ static int fits(const struct sim_file *f, const struct netaddr *to)
     return !udp_is_v4(to) || !(f->udp->flags & RING_UDP_V6ONLY);
 }
 
-static struct sim_file *lookup(struct sim_net *net, const struct netaddr *to,
-                               const struct netaddr *from, int *idx)
+struct sim_file *sim_udp_lookup(struct sim_net *net, const struct netaddr *to,
+                                const struct netaddr *from, int *idx)
 {
     int best = 0, n = 0, want;
 
@@ -104,7 +104,7 @@ static bool at_home_or_all(const struct netaddr *a)
     return any_addr(a) || at_home(a);
 }
 
-static bool taken(struct sim_net *net, const struct netaddr *at, unsigned flags)
+bool sim_udp_taken(struct sim_net *net, const struct netaddr *at, unsigned flags)
 {
     for (const struct sim_file *f = *bucket_of(net, at->port); f; f = f->udp->next_in_bucket) {
         bool v4 = udp_is_v4(at), other4 = udp_is_v4(&f->local);
@@ -121,7 +121,7 @@ static bool taken(struct sim_net *net, const struct netaddr *at, unsigned flags)
     return false;
 }
 
-static struct sim_file *udp_new(struct sim_net *net, const struct netaddr *at, unsigned flags)
+struct sim_file *sim_udp_new(struct sim_net *net, const struct netaddr *at, unsigned flags)
 {
     struct sim_file *f = sim_file_new(net, SIM_UDP), **end = bucket_of(net, at->port);
 
@@ -225,8 +225,8 @@ static uint64_t dgram_due_ns(struct sim_net *net, const struct sim_dgram *g)
     return due;
 }
 
-static void launch(struct sim_net *net, const struct netaddr *from, const struct netaddr *to,
-                   const uint8_t *p, size_t n)
+void sim_udp_launch(struct sim_net *net, const struct netaddr *from, const struct netaddr *to,
+                    const uint8_t *p, size_t n)
 {
     unsigned copies = 1 + sim_chance(net, net->o.udp_dup_pct);
 
@@ -261,7 +261,7 @@ static void arrive_icmp(struct sim_net *net, const struct sim_dgram *g)
 {
     static const int unreachable[] = { ENETUNREACH, EHOSTUNREACH, ENOPROTOOPT, ECONNREFUSED,
                                        EMSGSIZE };
-    struct sim_file *f = lookup(net, &g->to, &g->from, NULL);
+    struct sim_file *f = sim_udp_lookup(net, &g->to, &g->from, NULL);
     bool v6 = g->error.v6;
 
     if (f == NULL || f->far || !(f->udp->flags & RING_UDP_ERRORS))
@@ -276,7 +276,7 @@ static void arrive_icmp(struct sim_net *net, const struct sim_dgram *g)
 
 static bool arrive(struct sim_net *net, struct sim_dgram *g)
 {
-    struct sim_file *f = lookup(net, &g->to, &g->from, NULL);
+    struct sim_file *f = sim_udp_lookup(net, &g->to, &g->from, NULL);
 
     if (f == NULL) {
         sim_udp_icmp(net, &g->from, &g->to, udp_is_v4(&g->to) ? 3 : 1, udp_is_v4(&g->to) ? 3 : 4,
@@ -313,7 +313,7 @@ bool sim_udp_ready(const struct sim_file *f)
     return f->udp->queued > 0 || f->udp->errors_n > 0 || f->udp->err != 0;
 }
 
-static void unqueue(struct sim_file *f)
+void sim_udp_unqueue(struct sim_file *f)
 {
     struct sim_dgram *g = f->udp->first;
 
@@ -344,17 +344,17 @@ int ring_bind_udp(const struct netaddr *at, unsigned flags, int rcvbuf_bytes, st
     int fd;
 
     (void)rcvbuf_bytes;
-    while (to.port == 0 || (at->port == 0 && taken(net, &to, flags)))
+    while (to.port == 0 || (at->port == 0 && sim_udp_taken(net, &to, flags)))
         to.port = net->next_port++;
     if (sim_chance(net, net->o.udp_emfile_pct)) {
         net->counts.udp_emfile++;
         return -EMFILE;
     }
-    if (taken(net, &to, flags) || sim_chance(net, net->o.udp_in_use_pct)) {
+    if (sim_udp_taken(net, &to, flags) || sim_chance(net, net->o.udp_in_use_pct)) {
         net->counts.udp_in_use++;
         return -EADDRINUSE;
     }
-    f = udp_new(net, &to, flags);
+    f = sim_udp_new(net, &to, flags);
     fd = sim_fd_open(net, f);
     if (fd < 0)
         sim_file_close(f);
@@ -406,7 +406,7 @@ static void receive(struct sim_net *net, struct sim_file *f, struct ring_dgram *
         if (part > 0)
             memcpy(d->buf + at, f->udp->first->data, part);
         at += part;
-        unqueue(f);
+        sim_udp_unqueue(f);
     }
     d->n = at;
     d->truncated = at < bytes;
@@ -525,7 +525,7 @@ int ring_udp_send(int fd, const struct ring_udp_out *o)
     net->counts.udp_trains_out += o->segment > 0 && total > o->segment;
     do {
         part = o->segment > 0 ? min_sz(o->segment, total - at) : total;
-        launch(net, &from, o->to, all + at, part);
+        sim_udp_launch(net, &from, o->to, all + at, part);
         net->counts.udp_out++;
         at += part;
     } while (at < total);
@@ -556,101 +556,4 @@ bool ring_udp_error(int fd, struct ring_icmp *out)
     if (f->udp->errors_n == 0)
         f->udp->err = 0; /* told this way, it is not told again */
     return true;
-}
-
-/* ---- far ends ------------------------------------------------------------------------------- */
-
-static struct sim_file *far_file(struct sim_net *net, int ep)
-{
-    ASSERT(ep >= 0);
-    ASSERT((size_t)ep < net->eps_n);
-    return net->eps[ep];
-}
-
-int sim_udp_open(struct sim_net *net, const struct netaddr *at)
-{
-    struct sim_file *f;
-
-    ASSERT(!taken(net, at, 0));
-    f = udp_new(net, at, 0);
-    f->far = true;
-    sim_push(&net->eps, &net->eps_n, &net->eps_cap, f);
-    return (int)net->eps_n - 1;
-}
-
-void sim_udp_shut(struct sim_net *net, int ep)
-{
-    struct sim_file *f = far_file(net, ep);
-
-    if (f != NULL)
-        sim_file_close(f);
-}
-
-void sim_udp_emit(struct sim_net *net, int ep, const struct netaddr *to, const void *p, size_t n)
-{
-    struct sim_file *f = far_file(net, ep);
-
-    if (f != NULL && !f->closed)
-        launch(net, &f->local, to, p, n);
-}
-
-long sim_udp_take(struct sim_net *net, int ep, struct netaddr *from, void *p, size_t cap)
-{
-    struct sim_file *f;
-    size_t n;
-
-    sim_udp_deliver(net);
-    f = far_file(net, ep);
-    if (f == NULL || f->closed || f->udp->first == NULL)
-        return -EAGAIN;
-    n = f->udp->first->n;
-    *from = f->udp->first->from;
-    if (n > 0)
-        memcpy(p, f->udp->first->data, min_sz(n, cap));
-    unqueue(f);
-    return (long)n;
-}
-
-int sim_udp_lands(struct sim_net *net, const struct netaddr *to, const struct netaddr *from)
-{
-    int idx = 0;
-
-    return lookup(net, to, from, &idx) != NULL ? idx : -1;
-}
-
-/* ---- for checks ----------------------------------------------------------------------------- */
-
-unsigned sim_udp_fds(const struct sim_net *net)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0, left = net->fds_open; left > 0; i++)
-        if (net->fds[i] != NULL) {
-            n += net->fds[i]->kind == SIM_UDP;
-            left--;
-        }
-    return n;
-}
-
-static bool news_of_polls(const struct sim_net *net)
-{
-    for (const struct ring *r = net->rings; r != NULL; r = r->next) {
-        for (size_t i = 0; i < r->coming.n; i++)
-            if (r->coming.v[i].op == SIM_POLL)
-                return true;
-    }
-    return false;
-}
-
-int sim_udp_unread(struct sim_net *net)
-{
-    if (sim_rings_runnable(net) || news_of_polls(net))
-        return -1;
-    for (unsigned i = 0, left = net->fds_open; left > 0; i++)
-        if (net->fds[i] != NULL) {
-            if (net->fds[i]->kind == SIM_UDP && net->fds[i]->udp->queued > 0)
-                return net->fds[i]->fd;
-            left--;
-        }
-    return -1;
 }

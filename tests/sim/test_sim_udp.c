@@ -152,7 +152,7 @@ Test(sim_udp, carries_datagrams_with_their_addresses_and_empty_ones_too, .timeou
     cr_assert(eq(sz, got[1].n, 0));
     cr_assert(eq(int, receive(&h), 0));
     cr_assert(eq(int, send_to(&h, &there, "hello", 0), 5));
-    cr_assert(eq(str, (char *)arrived(&h), "hello|"));
+    cr_assert(strcmp(arrived(&h), "hello|") == 0);
     ended(&h);
 }
 
@@ -194,7 +194,7 @@ Test(sim_udp, sends_a_train_cut_into_segments, .timeout = 10)
     do
         strcat(got_back, arrived(&h));
     while (step(&h));
-    cr_assert(eq(str, got_back, "aa|bb|c|dd|")); /* and in order, however long each takes */
+    cr_assert(strcmp(got_back, "aa|bb|c|dd|") == 0); /* and in order, however long each takes */
     cr_assert(eq(u64, sim_net_counts(h.net)->udp_trains_out, 1));
     ended(&h);
 }
