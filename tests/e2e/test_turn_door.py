@@ -32,6 +32,7 @@ def firewall(turnd):
             if line.startswith('firewall: ')]
 
 
+@pytest.mark.sanitize
 def test_ready_lines_name_what_is_open(turn_start):
     turnd = turn_start('--turn-ports', '50000-50999', listen=['127.0.0.1:0', '127.0.0.1:0'])
     ports = [int(port) for _host, port in turnd.relay.turns]
@@ -44,6 +45,7 @@ def test_ready_lines_name_what_is_open(turn_start):
             assert client.exchange(message(BINDING)).address() == client.path.local
 
 
+@pytest.mark.sanitize
 def test_stun_only_is_said_and_its_allocate_is_403(turn_start):
     turnd = turn_start(users=(), secrets=())
     turnd.relay.until(lambda: 'STUN only' in turnd.relay.log(), 3, 'a note')
@@ -81,6 +83,7 @@ def test_dusk_goes_on_without_turn(tmp_path):
     assert live.stop() == 0
 
 
+@pytest.mark.sanitize
 def test_dusk_makes_a_secret_and_keeps_it(tmp_path):
     """presets.md: clients hold credentials across a restart of the relay."""
     said, kept = [], []
@@ -103,6 +106,7 @@ def test_dusk_makes_a_secret_and_keeps_it(tmp_path):
         live.start()
 
 
+@pytest.mark.sanitize
 def test_an_outside_address_by_name(turn_start):
     """Of a host on loopback: everything else has no use for such an answer."""
     turnd = turn_start('--turn-relay-ip', '127.250.0.1', '--turn-external-ip', 'localhost')
