@@ -65,7 +65,6 @@ static void leave_for_shard(struct turn_stream *st)
 
     /* The other shard counts it again: a moment of one too few beats a leak of one too many. */
     quota_drop(s->d->quota, s->d->key_conns);
-    turn_stream_uncount(st);
     stream_left(st);
     if (turn_mail_stream(ts, st->to, &st->tuple, fd, &late))
         return;

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from relay import SLOW
+from relay import SLOW, next_ip
 from turn import (CONNECTION_ATTEMPT, CONNECTION_BIND, CONNECTION_ID, INDICATION, XOR_PEER_ADDRESS,
-                  UdpPeer, message, type_of)
+                  Closed, TcpPath, UdpPeer, message, type_of)
 from test_turn_tcp_relay import Listener, bind, closes, connect, control, joined, recv_exactly
 
 BLOCK = random.Random(6062).randbytes(1 << 20)
@@ -204,3 +204,40 @@ def test_turn_76_long_units_push_out_the_oldest(turn_start):
     assert last.refresh().code == 0
     assert sum(not c.path.closed_within(0.01 / SLOW) for c in clients[16:40]) == 24
     assert os.path.exists('/proc/%d' % turnd.relay.proc.pid)
+
+
+@pytest.mark.sanitize
+def test_turn_76_connections_per_address(turn_start, listener):
+    """Counted wherever they go: to a peer, to the other shard, or away; and given back once."""
+    turnd, ip = turn_start('--shards', 2, '--max-conns-per-ip', 4), next_ip()
+    for _ in range(20):
+        client = control(turnd, source=ip)
+        number = connect(client, listener.at)
+        far, _ = listener.accept()
+        near = bind(turnd, number, source=ip)
+        spare = [TcpPath(turnd.at, ip) for _ in range(2)]
+        for path in spare:
+            path.send(message(1))
+            assert path.recv(3 * SLOW), 'four are welcome'
+        assert TcpPath(turnd.at, ip).closed_within(2), 'and no more'
+        for path in (near, client.path, *spare):
+            path.close()
+        assert closes(far)
+        turnd.relay.until(lambda: served(turnd, ip), 2, 'four places')
+        turnd.relay.until(lambda: turnd.relay.metrics()['sluice_turn_streams'] == 0, 2, 'nobody')
+    paths = [TcpPath(turnd.at, ip) for _ in range(6)]
+    turnd.relay.until(lambda: sum(p.closed_within(0.05 / SLOW) for p in paths) == 2, 2, 'two closed')
+
+
+def served(turnd, ip):
+    """All four, at once."""
+    paths = [TcpPath(turnd.at, ip) for _ in range(4)]
+    try:
+        for path in paths:
+            path.send(message(1))
+        return all(path.recv(0.5 * SLOW) for path in paths)
+    except (Closed, OSError):
+        return False
+    finally:
+        for path in paths:
+            path.close()
