@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from relay import SLUICE, Relay
+from relay import SLUICE
 from turn import ALLOCATE, BINDING, UDP_TRANSPORT, Client, UdpPath, ephemeral, message
 
 
@@ -73,37 +73,39 @@ def test_a_second_server_does_not_join_the_first(turn_start, tmp_path):
     assert status == 1 and 'sluice' in words and 'in use' in words, words
 
 
-def test_dusk_goes_on_without_turn(tmp_path):
+DUSK = {'preset': 'dusk', 'listen': None, 'http': None}
+
+
+def test_dusk_goes_on_without_turn(start):
     """presets.md: the others exit with 1."""
     with bound(socket.SOCK_DGRAM) as taken:
-        live = Relay(tmp_path, '--listen-turn', '127.0.0.1:%d' % taken.getsockname()[1],
-                     '--listen-p2p', '127.0.0.1:0', preset='dusk', listen=None, http=None).start()
+        live = start('--listen-turn', '127.0.0.1:%d' % taken.getsockname()[1],
+                     '--listen-p2p', '127.0.0.1:0', **DUSK)
     assert live.addresses and not live.turns
-    assert 'TURN stays closed' in live.log()
-    assert live.stop() == 0
+    live.until(lambda: 'TURN stays closed' in live.log(), 3, 'a warning')
 
 
 @pytest.mark.sanitize
-def test_dusk_makes_a_secret_and_keeps_it(tmp_path):
+def test_dusk_makes_a_secret_and_keeps_it(start, tmp_path):
     """presets.md: clients hold credentials across a restart of the relay."""
+    flags = '--listen-turn', '127.0.0.1:0', '--listen-p2p', '127.0.0.1:0'
+    path = tmp_path / 'data' / 'turn.secret'
     said, kept = [], []
     for _ in range(2):
-        live = Relay(tmp_path, '--listen-turn', '127.0.0.1:0', '--listen-p2p', '127.0.0.1:0',
-                     preset='dusk', listen=None, http=None).start()
-        assert live.turns
-        path = live.data / 'turn.secret'
-        kept.append(path.read_text())
+        live = start(*flags, data=tmp_path / 'data', **DUSK)
+        kept.append(path.read_text().strip())
         assert path.stat().st_mode & 0o777 == 0o600
-        said.append(live.log() + '\n'.join(live.lines))
-        user, password = ephemeral(kept[0].strip())
+        user, password = ephemeral(kept[0])
         with Client(UdpPath(live.turn), user=user, password=password) as client:
             client.allocate()
         assert live.stop() == 0
-    assert kept[0] == kept[1] and len(kept[0].strip()) == 64
-    assert all(kept[0].strip() not in words for words in said)
+        said.append(live.log() + '\n'.join(live.lines))
+    assert kept[0] == kept[1] and len(kept[0]) == 64
+    assert all(kept[0] not in words for words in said)
     path.write_text('short\n')
     with pytest.raises(AssertionError, match=r'turn\.secret'):
-        live.start()
+        start(*flags, data=tmp_path / 'data', **DUSK)
+    assert path.read_text() == 'short\n'
 
 
 @pytest.mark.sanitize
