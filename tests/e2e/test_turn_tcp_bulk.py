@@ -189,6 +189,23 @@ def test_turn_76_a_flood_of_small_units_keeps_nobody_waiting(turn_start):
     assert len(waits) > 5 and max(waits) < 1 * SLOW, (len(waits), max(waits))
 
 
+STRANGE = {
+    'tls': bytes.fromhex('160301020001'),
+    'proxy_v2': bytes.fromhex('0d0a0d0a000d0a51555449540a21'),
+    'proxy_v1': b'PROXY TCP4 8.8.8.8',
+    'ssh': b'SSH-2.0-OpenSSH_9.2',
+}
+
+
+@pytest.mark.parametrize('what', STRANGE)
+def test_turn_74_what_begins_no_unit_is_not_waited_for(turnd, what):
+    """Behind something that was one: no cookie, or no channel's number. The end of what cannot be
+    heard would take ten seconds not to come."""
+    client = turnd.tcp().allocate()
+    client.path.send(STRANGE[what] + bytes(10))
+    assert client.path.closed_within(2)
+
+
 def test_turn_76_long_units_push_out_the_oldest(turn_start):
     """More clients with half of a long message than there is room for: the first ones go, the last
     is served."""
