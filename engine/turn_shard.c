@@ -6,6 +6,7 @@
 #include "engine/mem.h"
 #include "engine/rng.h"
 #include "engine/shard.h"
+#include "engine/turn_login.h"
 #include "engine/turn_stream.h"
 
 static int turn_memory(struct turn_shard *ts)
@@ -86,6 +87,17 @@ void turn_shard_start(struct turn_shard *ts, const int *udp, const int *tcp, uns
 
 /* ---- every turn -------------------------------------------------------------------------------
  */
+
+void turn_begin(struct turn_shard *ts)
+{
+    const struct turn_login *l = atomic_load_explicit(&ts->host->login, memory_order_acquire);
+
+    if (!l) /* that of the start */
+        return;
+    ts->machine.config.secrets.secret = l->secret;
+    ts->machine.config.secrets.count = l->secrets_n;
+    ts->machine.config.realm.anonymity = l->anonymity;
+}
 
 static void arm_timer(struct turn_shard *ts)
 {

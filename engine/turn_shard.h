@@ -130,6 +130,8 @@ MUST_USE int turn_shard_init(struct turn_shard *ts, struct shard *s, struct turn
 void turn_shard_fini(struct turn_shard *ts);
 /* On the shard's thread, the ring is there: takes the door's sockets and arms them. */
 void turn_shard_start(struct turn_shard *ts, const int *udp, const int *tcp, unsigned n);
+/* At the start of each loop turn, before anything of TURN's: takes over a reload. */
+void turn_begin(struct turn_shard *ts);
 void turn_on_poll(struct turn_shard *ts, const struct ring_cqe *cqe); /* OP_TURN_POLL */
 /* Once per loop turn, after completions and mail: reads what is ready, sends what that made. */
 void turn_pass(struct turn_shard *ts);
