@@ -98,6 +98,7 @@ struct sim_turn_client {
     uint8_t nonce[STUN_NONCE_MAX];
     size_t nonce_n;
     bool keeps;   /* it refreshes by itself */
+    bool garbled; /* it has sent damaged copies of its requests: their answers prove nothing */
     bool settled; /* for who asks: he has looked at what became of it */
     bool quiet;   /* it is about to move or to end, and sure of nothing */
 

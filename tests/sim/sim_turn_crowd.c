@@ -238,6 +238,7 @@ static void garbage(struct sim_turn_crowd *w, struct sim_turn_client *c)
     if (n > 1 && chance(w, 30))
         junk[0] = 0x40;
     if (chance(w, 30) && c->request_n > 0) { /* a request that was damaged on the way */
+        c->garbled = true;
         n = 1 + below(w, c->request_n);
         memcpy(junk, c->request, n = min_sz(n, sizeof(junk)));
         junk[below(w, n)] ^= (uint8_t)(1 + below(w, 255));

@@ -83,7 +83,7 @@ static void closed(struct sim_turn_end *e)
     sim_close(c->t->s->net, e->ep);
     if (c->at != e || (sim_turn_asking(c) && c->ask.resume))
         return; /* it has moved, or is about to hear that it has */
-    if (c->t->faithful && c->life != NULL && !c->life->ending)
+    if (c->t->faithful && c->life != NULL && !c->life->ending && sim_now(c->t->s) < c->life->ok_ms)
         sim_break(c->t->s, "the stream of client %u is closed", c->idx);
     sim_turn_over(c);
 }

@@ -94,7 +94,7 @@ static void on_asked(struct sim_turn_end *e)
 {
     struct pipe *p = e->arg;
 
-    if (p->last || p->key % 2)
+    if (p->last)
         return;
     p->may_send[0] = true;
     push(p, 0);
