@@ -271,8 +271,8 @@ def test_turn_76_who_reads_nothing_costs_a_bounded_amount(turn_start, far, how):
                 except OSError:
                     pass
         assert other.quiet()
-    grown = turnd.grown_kib(before)
-    assert grown < 24 * 1024, '%d KiB' % grown
+    grown = turnd.grown_kib(before)  # 16 MiB of it are the receive buffers of two shards
+    assert grown < 40 * 1024, '%d KiB' % grown
     assert other.quiet()
     far.send(b'to who reads', other.relayed)
     assert other.data() == (far.at, b'to who reads')
