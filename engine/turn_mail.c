@@ -28,6 +28,7 @@ struct letter {
     struct chunk *chunk;
     enum letter_kind kind;
     uint8_t from, hops;
+    bool fresh; /* who sent it does not know yet that an allocation stands there */
     int fd;             /* of a stream; -1 */
     struct chunkq late; /* what came on it and was not looked at; in chunks of the sender's, too */
     struct turn_tuple tuple;
@@ -237,8 +238,11 @@ static bool unit_send(struct turn_shard *ts, unsigned to, const struct turn_tupl
     l = letter_new(ts, in.n);
     if (!l)
         return false;
+    struct away_entry *e = away_entry(ts, tuple);
+
     l->kind = LETTER_UNIT;
     l->hops = hops;
+    l->fresh = !e || !e->confirmed;
     l->tuple = *tuple;
     l->unit_n = (uint32_t)in.n;
     if (in.n)
@@ -285,7 +289,6 @@ static void on_datagram(struct turn_shard *ts, const struct letter *l)
     struct bytes in = bytes_of(l->bytes, l->unit_n);
     struct turn_path path = { .sock = turn_door_find(ts, &l->tuple.server), .fleeting = true };
     struct away_entry *e = away_entry(ts, &l->tuple);
-    bool stood = turn_find(&ts->machine, &l->tuple) != NULL;
 
     if (!path.sock) /* the door has closed */
         return;
@@ -297,7 +300,7 @@ static void on_datagram(struct turn_shard *ts, const struct letter *l)
         return;
     }
     turn_on_unit(ts, &l->tuple, &path, in);
-    if (!stood)
+    if (l->fresh) /* again and again: the word itself may be lost where memory is short */
         confirm(ts, l);
 }
 

@@ -193,3 +193,39 @@ Test(sim_turn_hostile, a_crowd_of_allocates_is_served_in_parts, .timeout = 60)
     cr_expect(le(u32, most, TURN_PASS_WORK / 256 + RING_DGRAMS_MAX - 1));
     ended(s);
 }
+
+/* What is not confirmed may be pushed out by anybody who has a nonce. */
+Test(sim_turn_hostile, a_move_is_confirmed_though_the_word_of_it_was_lost, .timeout = 60)
+{
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c = sim_turn_client(&t, 0, 0);
+    struct sim_turn_ask move = { .method = STUN_REFRESH, .resume = true, .lifetime_s = 600 };
+    struct turn_tuple other = { .client = { .ip = { [10] = 0xff, [11] = 0xff, 9 } },
+                                .server = c->server };
+    struct chunk_pool *pool = &s->shard[0].chunks;
+    uint32_t max = pool->max[CHUNK_SMALL];
+
+    cr_assert(eq(int,
+                 answer(c, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .mobile = true }),
+                 TURN_OK));
+    pool->max[CHUNK_SMALL] = 0; /* no letter leaves the shard where it lives */
+    sim_turn_do(c, &move, sim_turn_end(c, 1));
+    SIM_UNTIL(s, !sim_turn_asking(c), 60000);
+    cr_assert(eq(int, c->code, TURN_OK));
+    pool->max[CHUNK_SMALL] = max;
+    cr_assert(eq(int,
+                 answer(c, (struct sim_turn_ask){ .method = STUN_CREATE_PERMISSION,
+                                                  .peer = { peer },
+                                                  .peers_n = 1 }),
+                 TURN_OK));
+    sim_run_ms(s, 100);
+    for (unsigned i = 0; i < 2 * TURN_AWAY_NEW_MAX; i++) {
+        other.client.port = (uint16_t)(1000 + i);
+        turn_away_put(&s->turn_shard[1], &other, 0);
+    }
+    sim_turn_send(c, peer, BY_SEND, 4, 100, 100);
+    sim_run_ms(s, 100);
+    cr_expect(eq(u64, t.peer[peer].got, 4), SIM_SEED(s));
+    ended(s);
+}
