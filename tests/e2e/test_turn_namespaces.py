@@ -233,7 +233,7 @@ def test_cve_2021_21382_the_admin_doors_are_not_on_the_relay(net):
 
 # ---- 72, 73: what the network says --------------------------------------------------------------
 
-def icmp(client, timeout=1.0):
+def icmp(client, timeout=3.0):
     """(peer, type, code, data) of the next Data indication with ICMP in it."""
     got = client.data(timeout)
     if got is None:
