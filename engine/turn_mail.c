@@ -28,7 +28,7 @@ struct letter {
     struct chunk *chunk;
     enum letter_kind kind;
     uint8_t from, hops;
-    bool fresh; /* who sent it does not know yet that an allocation stands there */
+    bool fresh;         /* who sent it does not know yet that an allocation stands there */
     int fd;             /* of a stream; -1 */
     struct chunkq late; /* what came on it and was not looked at; in chunks of the sender's, too */
     struct turn_tuple tuple;

@@ -206,8 +206,7 @@ Test(sim_turn_hostile, a_move_is_confirmed_though_the_word_of_it_was_lost, .time
     struct chunk_pool *pool = &s->shard[0].chunks;
     uint32_t max = pool->max[CHUNK_SMALL];
 
-    cr_assert(eq(int,
-                 answer(c, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .mobile = true }),
+    cr_assert(eq(int, answer(c, (struct sim_turn_ask){ .method = STUN_ALLOCATE, .mobile = true }),
                  TURN_OK));
     pool->max[CHUNK_SMALL] = 0; /* no letter leaves the shard where it lives */
     sim_turn_do(c, &move, sim_turn_end(c, 1));
