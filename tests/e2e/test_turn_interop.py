@@ -138,7 +138,7 @@ def test_turn_uclient_wrong_password(field, server):
 
 
 def test_turn_uclient_forbidden_peer(field, server):
-    """What the policy denies by default stays denied in here: nothing was opened for these tests."""
+    """What the policy denies by default stays denied in here: nothing was opened for this."""
     said = outcome(uclient(field.a, '-e 10.0.0.1', SERVER4), 5)
     assert '403' in said and 'tot_recv_msgs' not in said, said
 

@@ -79,8 +79,8 @@ def test_turn_webrtc_between_libraries(field, server, caller, callee):
 
 
 @pytest.mark.parametrize('caller, callee', [
-    ('chromium', 'pion'), ('pion', 'datachannel'), ('werift', 'aiortc'), ('datachannel', 'chromium'),
-    ('aiortc', 'pion'), ('libnice', 'libnice')])
+    ('chromium', 'pion'), ('pion', 'datachannel'), ('werift', 'aiortc'),
+    ('datachannel', 'chromium'), ('aiortc', 'pion'), ('libnice', 'libnice')])
 def test_turn_webrtc_relay_to_host(field, server, caller, callee):
     """The callee has no server: peers of the allocation are addresses outside."""
     talk(field, caller, callee, turn_server(), policy='all', size=MIB)
@@ -88,8 +88,8 @@ def test_turn_webrtc_relay_to_host(field, server, caller, callee):
 
 @pytest.mark.skipif(Server.coturn, reason='coturn 4.6 has no nonce cookie')
 def test_turn_datachannel_hides_its_name(field, server, tmp_path):
-    """libjuice understands the security features in our nonce (RFC 8489 §9.2) and sends USERHASH, as
-    seen on the wire. (It has SHA-256, too, but as a client never chooses it: it looks into
+    """libjuice understands the security features in our nonce (RFC 8489 §9.2) and sends USERHASH,
+    as seen on the wire. (It has SHA-256, too, but as a client never chooses it: it looks into
     PASSWORD-ALGORITHMS only when it reads requests, up to 1.7.2.)"""
     path = tmp_path / 'pcap'
     with field.s.sniff('to-a', path):
@@ -109,7 +109,8 @@ def test_turn_pion_without_webrtc(field, server, mode, transport, host, family):
     command = command_of('pion')
     if command is None:
         pytest.skip('the pion client is not built: run tests/interop/setup pion')
-    at = dict(turn_server(transport, host), family=family, bytes=65536 if server.coturn else 8 * MIB)
+    size = 65536 if server.coturn else 8 * MIB
+    at = dict(turn_server(transport, host), family=family, bytes=size)
     done = field.a.run([command, mode, json.dumps(at)], timeout=40)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and events[-1]['ev'] == 'done', (events, done.stderr[-2000:])

@@ -1,4 +1,4 @@
-"""The WebRTC clients of tests/interop, each in a network namespace, driven over their line protocol."""
+"""The WebRTC clients of tests/interop, each in a network namespace, by their line protocol."""
 
 import json
 import queue

@@ -37,7 +37,7 @@ def can_unshare():
 
 
 def unpacked(name):
-    """(path, environment) of a command of coturn's, from .deps/root/ or the host; None if absent."""
+    """(path, environment) of a command of coturn's, from .deps/root/ or the host, or None."""
     path = UNPACKED / 'bin' / name
     if path.exists():
         env = dict(os.environ)
@@ -58,7 +58,8 @@ with open(sys.argv[2], 'wb', buffering=0) as out:
     while True:
         frame = s.recv(65535)
         now = time.time()
-        out.write(struct.pack('=IIII', int(now), int(now % 1 * 1e6), len(frame), len(frame)) + frame)
+        n = len(frame)
+        out.write(struct.pack('=IIII', int(now), int(now % 1 * 1e6), n, n) + frame)
 '''
 
 
@@ -78,7 +79,7 @@ class Space:
         subprocess.run([*self.enter, 'ip', *words], check=True, capture_output=True)
 
     def wait_up(self, link):
-        """The kernel gathers changes of links for up to a second; libnice does not use one before."""
+        """The kernel gathers changes of links for up to a second; libnice uses none before."""
         for _ in range(100):
             if ' state UP ' in self.run(['ip', '-o', 'link', 'show', link]).stdout:
                 return
@@ -172,7 +173,8 @@ class Server:
         path, env = unpacked('turnserver')
         argv = [path, '-n', '--no-tls', '--no-dtls', '--no-cli', '--log-file', 'stdout',
                 '--simple-log', '--pidfile', pathlib.Path(directory) / 'pid', '-r', REALM,
-                '--db', pathlib.Path(directory) / 'db', '-p', self.port, '-L', SERVER4, '-L', SERVER6,
+                '--db', pathlib.Path(directory) / 'db', '-p', self.port, '-L', SERVER4,
+                '-L', SERVER6,
                 '--relay-ip', SERVER4, '--relay-ip', SERVER6, '--relay-threads', 2,
                 '--denied-peer-ip', '10.0.0.0-10.255.255.255']
         if auth == 'user':
