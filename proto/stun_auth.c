@@ -90,7 +90,9 @@ bool stun_nonce_ok(const struct stun_nonce_keys *keys, uint32_t features, uint64
         return false;
     for (int i = 0; i < TIME_BYTES; i++)
         issued = issued << 8 | stamp[i];
-    if (((now_ms - issued) & mask) > lifetime_ms) /* a time to come is a great age */
+    /* A time to come is a great age, but for what clocks that are read once a turn may differ by.
+     */
+    if (((now_ms + STUN_NONCE_AHEAD_MS - issued) & mask) > lifetime_ms + STUN_NONCE_AHEAD_MS)
         return false;
     nonce_tag(keys->current, stamp, src, want);
     if (crypto_equal(want, stamp + TIME_BYTES, TAG_BYTES))

@@ -43,7 +43,11 @@ bool stun_opaque(struct bytes in, struct wcur *w);
  * HMAC-SHA256(key, time, client's address and port). Without features only the 20. So it
  * is bound to its source, verified without state, and as long as it must be: each 401 carries it.
  */
-enum { STUN_NONCE_MAX = 33, STUN_NONCE_LIFETIME_MAX_MS = 3600000 };
+enum {
+    STUN_NONCE_MAX = 33,
+    STUN_NONCE_LIFETIME_MAX_MS = 3600000,
+    STUN_NONCE_AHEAD_MS = 1000, /* who judges one may have read the clock before who issued it */
+};
 /* IANA counts bits from the left, the example of RFC 8489 and a deployed client from the right:
  * both. */
 enum { STUN_FEATURE_ALGORITHMS = 0x800001, STUN_FEATURE_ANONYMITY = 0x400002 };
