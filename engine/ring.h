@@ -166,6 +166,7 @@ struct ring_dgram {
     bool truncated;   /* cap was too small */
     bool has_local;
     uint8_t local[16]; /* where it arrived, if asked for */
+    bool to_many;      /* and that is a group's address, or everybody's; the caller's false */
     struct netaddr from;
 };
 enum { RING_DGRAMS_MAX = 16 };

@@ -82,6 +82,7 @@ static void local_from4(struct ring_dgram *d, const struct cmsghdr *c)
     d->local[10] = d->local[11] = 0xff;
     memcpy(d->local + 12, &info.ipi_addr, 4);
     d->has_local = true;
+    d->to_many = memcmp(&info.ipi_spec_dst, &info.ipi_addr, 4) != 0; /* ip(7) */
 }
 
 static void local_from6(struct ring_dgram *d, const struct cmsghdr *c)
@@ -91,6 +92,9 @@ static void local_from6(struct ring_dgram *d, const struct cmsghdr *c)
     memcpy(&info, CMSG_DATA(c), sizeof(info));
     memcpy(d->local, &info.ipi6_addr, 16);
     d->has_local = true;
+    /* A dual-stack socket does not tell a network's own broadcast address from a host's. */
+    d->to_many =
+        d->local[0] == 0xff || (IN6_IS_ADDR_V4MAPPED(&info.ipi6_addr) && d->local[12] >= 224);
 }
 
 static void dgram_finish(struct ring_dgram *d, struct msghdr *m, size_t n,

@@ -334,7 +334,7 @@ static void sock_datagram(struct turn_sock *k, const struct ring_dgram *d)
         STAT_INC(&ts->s->stats, turn_drop_truncated);
     else if (k->port)
         peer_train(k, d);
-    else if (d->from.port == 0) /* a source that no answer leads to, whoever forged it */
+    else if (d->from.port == 0 || d->to_many) /* no answer leads there, or can come from there */
         STAT_ADD(&ts->s->stats, turn_drop_foreign, datagrams_in(d));
     else {
         count_door(ts, d);
@@ -358,6 +358,7 @@ void turn_udp_read(struct turn_sock *k)
         for (unsigned i = 0; i < k->burst; i++) {
             d[i].buf = ts->slots + (size_t)(ts->slots_used + i) * TURN_SLOT_BYTES;
             d[i].cap = TURN_SLOT_BYTES;
+            d[i].to_many = false;
         }
         int n = ring_udp_recv(k->out.fd, d, k->burst);
 

@@ -161,3 +161,17 @@ def test_turn_79_neighbours_behind_the_external_address_connect_too(turn_start):
     assert attempt is not None
     assert attempt.address(XOR_PEER_ADDRESS) == far.relayed
     assert far.recv().cls == SUCCESS
+
+
+def test_turn_what_is_sent_to_everybody_is_not_answered(turn_start):
+    """An answer could not come from there; and of all servers of a network none should begin."""
+    turnd = turn_start('--turn-relay-ip', '127.0.0.1', listen=('0.0.0.0:0',))
+    at, before = turnd.at[1], turnd.relay.metrics()
+    with UdpPeer('127.0.0.1') as caller:
+        caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        for _ in range(20):
+            caller.send(message(type_of(BINDING, REQUEST)), ('127.255.255.255', at))
+        caller.send(message(type_of(BINDING, REQUEST)), ('127.0.0.1', at))
+        assert caller.recv()[1] == ('127.0.0.1', at)
+    name = 'sluice_turn_bindings_total'
+    assert turnd.relay.metrics()[name] - before[name] == 1
