@@ -82,7 +82,8 @@ static void local_from4(struct ring_dgram *d, const struct cmsghdr *c)
     d->local[10] = d->local[11] = 0xff;
     memcpy(d->local + 12, &info.ipi_addr, 4);
     d->has_local = true;
-    d->to_many = memcmp(&info.ipi_spec_dst, &info.ipi_addr, 4) != 0; /* ip(7) */
+    d->to_many = info.ipi_spec_dst.s_addr != 0 &&                  /* not known */
+                 info.ipi_spec_dst.s_addr != info.ipi_addr.s_addr; /* ip(7) */
 }
 
 static void local_from6(struct ring_dgram *d, const struct cmsghdr *c)
