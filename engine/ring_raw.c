@@ -36,6 +36,11 @@ int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
     return err;
 }
 
+int ring_share_port(int fd)
+{
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
 int ring_connect_result(int fd)
 {
     struct sockaddr_storage ss;

@@ -128,7 +128,11 @@ static bool tcp_listen(struct turn_shard *ts, struct turn_client *c, enum turn_f
         at.port = turn_ports_take(ports, ts->s->now_ms, TURN_PORT_ANY);
         if (!at.port)
             return false;
-        fd = ring_listen_tcp(&at, true, true, RELAY_BACKLOG, NULL);
+        fd = ring_listen_tcp(&at, true, false, RELAY_BACKLOG, NULL);
+        if (fd >= 0 && ring_share_port(fd) < 0) {
+            ring_close(ts->s->ring, fd);
+            fd = -1;
+        }
         if (fd >= 0) {
             c->listen_fd[f] = fd;
             c->port[f] = at.port;

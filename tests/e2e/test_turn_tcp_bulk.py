@@ -12,8 +12,8 @@ import time
 import pytest
 
 from relay import SLOW, next_ip
-from turn import (CONNECTION_ATTEMPT, CONNECTION_BIND, CONNECTION_ID, INDICATION, XOR_PEER_ADDRESS,
-                  Closed, TcpPath, UdpPeer, message, type_of)
+from turn import (ALLOCATE, CONNECTION_ATTEMPT, CONNECTION_BIND, CONNECTION_ID, INDICATION,
+                  TCP_TRANSPORT, XOR_PEER_ADDRESS, Closed, TcpPath, UdpPeer, message, type_of)
 from test_turn_tcp_relay import Listener, bind, closes, connect, control, joined, recv_exactly
 
 BLOCK = random.Random(6062).randbytes(1 << 20)
@@ -258,3 +258,27 @@ def served(turnd, ip):
     finally:
         for path in paths:
             path.close()
+
+
+def test_turn_an_allocation_never_listens_where_others_do(turn_start):
+    """The door, too, is in the range of ports, and lets its listeners share: whoever listened there
+    with them would get other clients' connections."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        door = probe.getsockname()[1]
+    turnd = turn_start('--turn-ports', '%d-%d' % (door - 1, door + 1),
+                       listen=('127.0.0.1:%d' % door,))
+    relayed = set()
+    for _ in range(6):
+        client = turnd.tcp()
+        got = client.request(ALLOCATE, TCP_TRANSPORT)
+        if got.code == 0:
+            relayed.add(got.relayed[1])
+        else:
+            assert got.code == 508
+    assert door not in relayed and relayed <= {door - 1, door + 1}
+    for _ in range(40):
+        path = TcpPath(turnd.at)
+        path.send(message(1))
+        assert path.recv(2 * SLOW)
+        path.close()

@@ -146,6 +146,11 @@ int ring_splice_out(struct ring_pipe *p, int fd, size_t n)
     return ring_splice_in(p, fd, n);
 }
 
+int ring_share_port(int fd)
+{
+    return sim_fd_file(sim_net_now(), fd) != NULL ? 0 : -EBADF;
+}
+
 int ring_tune_raw(int fd)
 {
     return io_file(fd, "an option") != NULL ? 0 : -EBADF;

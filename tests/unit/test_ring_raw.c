@@ -7,10 +7,25 @@
 
 static int listen_shared(struct netaddr *at)
 {
-    int fd = ring_listen_tcp(at, true, true, 8, at);
+    int fd = ring_listen_tcp(at, true, false, 8, at);
 
     cr_assert(ge(int, fd, 0));
+    cr_assert(eq(int, ring_share_port(fd), 0));
     return fd;
+}
+
+Test(ring_raw, shares_no_port_with_who_listens_already, .timeout = 20)
+{
+    struct netaddr at = any4, again;
+    int sharer = ring_listen_tcp(&at, true, true, 8, &at), second;
+
+    cr_assert(ge(int, sharer, 0));
+    again = at;
+    cr_assert(eq(int, ring_listen_tcp(&again, true, false, 8, NULL), -EADDRINUSE));
+    second = ring_listen_tcp(&again, true, true, 8, NULL);
+    cr_assert(ge(int, second, 0), "which is why a relayed address must not ask so");
+    close(second);
+    close(sharer);
 }
 
 Test(ring_raw, connects_from_an_address_that_a_listener_holds, .timeout = 20)
