@@ -210,7 +210,8 @@ void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud);
 MUST_USE int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to);
 int ring_connect_result(int fd); /* 0, -errno, or -EINPROGRESS */
 /* Of a listener that has its port alone: from now on ring_connect_tcp may start from there. To have
- * listened with SO_REUSEPORT would have let it in beside anybody's listener who shares, ours too. */
+ * listened with SO_REUSEPORT would have let it in beside anybody's listener who shares, ours too.
+ */
 MUST_USE int ring_share_port(int fd);
 
 /* Bytes that have come, left where they are: their count, 0 at the end of the stream, or -errno. */
