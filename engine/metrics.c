@@ -201,7 +201,6 @@ static const struct sample samples[] = {
     MORE("cause=\"slow_client\"", turn_drop_slow),
     MORE("cause=\"mailbox\"", turn_drop_mail),
     MORE("cause=\"truncated\"", turn_drop_truncated),
-    MORE("cause=\"refused\"", turn_drop_refused),
     { "sluice_turn_trains_received_total", "counter", "Trains of datagrams taken by one receive.",
       NULL, IN(turn_train_in) },
     { "sluice_turn_offload_refusals_total", "counter",

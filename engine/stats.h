@@ -47,7 +47,6 @@
     X(turn_drop_channel) X(turn_drop_peer) X(turn_drop_pending) X(turn_drop_lost)                  \
     X(turn_drop_stream) X(turn_drop_room) X(turn_drop_reply_rate) X(turn_drop_bandwidth)           \
     X(turn_drop_send) X(turn_drop_slow) X(turn_drop_mail) X(turn_drop_truncated)                   \
-    X(turn_drop_refused)                                                                           \
     /* Sends, by how many datagrams each carried; and trains that came. */                         \
     X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_datagrams)      \
     X(turn_train_in) X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted)                   \

@@ -32,6 +32,7 @@ struct turn_sock {
     struct netaddr local;
     bool wildcard; /* of the door: replies leave from where the request arrived */
     bool polled, closing, is_ready;
+    bool errors_due;         /* the poll says that its error queue holds something */
     uint8_t burst;           /* receives asked for at once */
     uint16_t port;           /* taken from the host's ports; 0: none */
     enum turn_family family; /* of that */

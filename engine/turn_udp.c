@@ -84,6 +84,7 @@ void turn_on_poll(struct turn_shard *ts, const struct ring_cqe *cqe)
     }
     if (!k->polled)
         sock_poll(k);
+    k->errors_due |= cqe->res > 0 && (cqe->res & POLLERR);
     sock_ready(k);
 }
 
@@ -348,6 +349,9 @@ void turn_udp_read(struct turn_sock *k)
     struct turn_shard *ts = k->ts;
     uint32_t gen = k->head.gen;
 
+    if (k->errors_due && k->port)
+        read_errors(k);
+    k->errors_due = false;
     for (unsigned done = 0, errors = 0; done < TURN_READS_MAX && ts->work_left > 0;) {
         struct ring_dgram d[RING_DGRAMS_MAX];
 

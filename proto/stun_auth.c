@@ -140,7 +140,9 @@ static bool algorithm_chosen(const struct stun_msg *m, struct stun_auth *a)
         stun_value(m, STUN_PASSWORD_ALGORITHM).n != 4) /* neither has parameters */
         return false;
     a->alg = (enum stun_alg)alg;
-    a->reply_mac = STUN_MAC_SHA256;
+    /* In kind: §9.2.4 would have SHA-256 always, but a client that chooses MD5 and signs by SHA-1
+     * (turn-client-proto's default) reads no other answer; the others sign by SHA-256. */
+    a->reply_mac = a->mac;
     return true;
 }
 

@@ -118,6 +118,15 @@ def test_turn_pion_without_webrtc(field, server, mode, transport, host, family):
         assert relay.startswith('[') == (family == 6), events
 
 
+def test_turn_turnproto_as_it_comes(field, server):
+    """It chooses MD5 by PASSWORD-ALGORITHM and signs by HMAC-SHA1, and wants no other answer."""
+    command = command_of('turnproto')
+    if command is None:
+        pytest.skip('the turnproto client is not built: run tests/interop/setup turnproto')
+    done = field.a.run([command, SERVER4 + ':3478', USER, PASSWORD, 'sha1'], timeout=40)
+    assert done.returncode == 0 and json.loads(done.stdout)['arrived'] == 400, done.stderr[-2000:]
+
+
 @pytest.mark.skipif(Server.coturn, reason='coturn 4.6 has no PASSWORD-ALGORITHMS')
 @pytest.mark.parametrize('host', [SERVER4, SERVER6])
 @pytest.mark.parametrize('userhash', [[], ['userhash']], ids=['name', 'userhash'])

@@ -457,7 +457,7 @@ class Client:
         if got.code in (401, 438):
             assert not got.has(INTEGRITY) and not got.has(INTEGRITY_SHA256)
         elif verify and self.nonce is not None and how.get('sign', True) and method != BINDING:
-            want = SHA256 if self.offer else MD5
+            want = self.mac if self.offer else MD5
             assert got.signed_by(self.key) == want, got
         return got
 

@@ -300,7 +300,7 @@ Test(stun_auth, turn_29_turn_35_all_four_combinations_verify)
                 sign(k, (enum stun_mac)mac, &key);
                 cr_assert(begin(k, &m, &a) == 0);
                 cr_expect(a.alg == alg && (int)a.mac == mac);
-                cr_expect(a.reply_mac == (style ? STUN_MAC_SHA256 : STUN_MAC_SHA1));
+                cr_expect(a.reply_mac == (style ? (enum stun_mac)mac : STUN_MAC_SHA1));
                 cr_expect(a.username.n == (named ? 4 : 0) && a.userhash.n == (named ? 0 : 32));
                 cr_expect(stun_auth_verify(&m, &a, &key) == 0);
                 cr_expect(stun_auth_verify(&m, &a, &wrong) == 401);
