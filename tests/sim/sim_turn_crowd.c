@@ -237,6 +237,8 @@ static void garbage(struct sim_turn_crowd *w, struct sim_turn_client *c)
         junk[i] = (uint8_t)below(w, 256);
     if (n > 1 && chance(w, 30))
         junk[0] = 0x40;
+    if (c->tcp && (junk[0] & 0xc0) == 0x40) /* it would swallow what follows, which then arrives */
+        junk[0] |= 0x80;
     if (chance(w, 30) && c->request_n > 0) { /* a request that was damaged on the way */
         c->garbled = true;
         n = 1 + below(w, c->request_n);
