@@ -53,7 +53,7 @@ int netaddr_of(const struct sockaddr_storage *ss, struct netaddr *out)
     return -EAFNOSUPPORT;
 }
 
-static int set_int(int fd, int level, int name, int value)
+int ring_set_int(int fd, int level, int name, int value)
 {
     return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
@@ -68,11 +68,11 @@ int ring_listen_tcp(const struct netaddr *at, bool v6only, bool reuseport, int b
 
     if (fd < 0)
         return -errno;
-    err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    err = ring_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (err == 0 && reuseport)
-        err = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        err = ring_set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (err == 0 && ss.ss_family == AF_INET6)
-        err = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6only);
+        err = ring_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6only);
     if (err == 0 && bind(fd, (const struct sockaddr *)&ss, n) < 0)
         err = -errno;
     if (err == 0 && listen(fd, backlog) < 0)
@@ -135,7 +135,7 @@ int ring_tune_tcp(int fd)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        int err = set_int(fd, options[i].level, options[i].name, options[i].value);
+        int err = ring_set_int(fd, options[i].level, options[i].name, options[i].value);
 
         if (err < 0)
             return err;

@@ -16,31 +16,26 @@
 #define UDP_GRO 104
 #endif
 
-static int set_int(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 static int udp_options(int fd, bool v6, unsigned flags, int rcvbuf_bytes)
 {
     int err = 0;
 
     if (flags & RING_UDP_REUSEPORT)
-        err = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        err = ring_set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (!err && v6)
-        err = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !!(flags & RING_UDP_V6ONLY));
+        err = ring_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !!(flags & RING_UDP_V6ONLY));
     if (!err && (flags & RING_UDP_PKTINFO))
-        err = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-                 : set_int(fd, IPPROTO_IP, IP_PKTINFO, 1);
+        err = v6 ? ring_set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+                 : ring_set_int(fd, IPPROTO_IP, IP_PKTINFO, 1);
     if (!err && (flags & RING_UDP_ERRORS))
-        err = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1)
-                 : set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+        err = v6 ? ring_set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1)
+                 : ring_set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
     if (!err && (flags & RING_UDP_ERRORS))
         err = ring_udp_dont_fragment(fd, v6, false);
     /* Both are for speed: a kernel or a user without them relays all the same. */
-    (void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
-    if (rcvbuf_bytes > 0 && set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf_bytes))
-        (void)set_int(fd, SOL_SOCKET, SO_RCVBUF, rcvbuf_bytes);
+    (void)ring_set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
+    if (rcvbuf_bytes > 0 && ring_set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf_bytes))
+        (void)ring_set_int(fd, SOL_SOCKET, SO_RCVBUF, rcvbuf_bytes);
     return err;
 }
 
@@ -213,9 +208,10 @@ int ring_udp_send(int fd, const struct ring_udp_out *o)
  * large: who did not ask for it (RFC 8656 §14.9) is to have it cut up on the way. */
 int ring_udp_dont_fragment(int fd, bool v6, bool on)
 {
-    return v6 ? set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
-                        on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT)
-              : set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
+    return v6 ? ring_set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                             on ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT)
+              : ring_set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER,
+                             on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
 }
 
 /* ---- ICMP -------------------------------------------------------------------------------------

@@ -328,20 +328,13 @@ uint64_t turn_reserved_next_ms(const struct turn_shard *ts)
 /* ---- reaching it ------------------------------------------------------------------------------
  */
 
-static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
-{
-    return a->transport == b->transport && a->client.port == b->client.port &&
-           a->server.port == b->server.port && memcmp(a->client.ip, b->client.ip, 16) == 0 &&
-           memcmp(a->server.ip, b->server.ip, 16) == 0;
-}
-
 const struct turn_path *turn_client_path(struct turn_shard *ts, struct turn_client *c)
 {
     const struct turn_tuple *tuple = &c->alloc->tuple;
 
     if (tuple->transport != TURN_UDP) { /* a stream may have gone meanwhile */
         c->path = (struct turn_path){ .stream = turn_stream_find(ts, tuple) };
-    } else if (!c->path.sock || !same_tuple(tuple, &c->at)) {
+    } else if (!c->path.sock || !turn_same_tuple(tuple, &c->at)) {
         c->path = (struct turn_path){ .sock = turn_door_find(ts, &tuple->server) };
         c->at = *tuple;
     }

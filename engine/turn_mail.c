@@ -87,9 +87,7 @@ static uint16_t *away_bucket(struct turn_shard *ts, const struct turn_tuple *t)
 
 static bool same_ends(const struct turn_tuple *a, const struct turn_tuple *b)
 {
-    return a->client.port == b->client.port && a->server.port == b->server.port &&
-           memcmp(a->client.ip, b->client.ip, 16) == 0 &&
-           memcmp(a->server.ip, b->server.ip, 16) == 0;
+    return turn_same_addr(&a->client, &b->client) && turn_same_addr(&a->server, &b->server);
 }
 
 static struct away_entry *away_entry(struct turn_shard *ts, const struct turn_tuple *tuple)

@@ -60,13 +60,6 @@ void turn_shard_fini(struct turn_shard *ts)
     ts->slots = NULL;
 }
 
-static bool is_wildcard(const struct netaddr *a)
-{
-    static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff }, any6[16];
-
-    return memcmp(a->ip, any4, sizeof(any4)) == 0 || memcmp(a->ip, any6, sizeof(any6)) == 0;
-}
-
 void turn_shard_start(struct turn_shard *ts, const int *udp, const int *tcp, unsigned n)
 {
     ASSERT(n <= TURN_DOORS_MAX);
@@ -77,7 +70,7 @@ void turn_shard_start(struct turn_shard *ts, const int *udp, const int *tcp, uns
         struct turn_sock *k = turn_sock_new(ts, udp[i], &at);
 
         ASSERT(k);
-        k->wildcard = is_wildcard(&at);
+        k->wildcard = netaddr_is_any(&at);
         ts->door[ts->doors_n++] = k;
         if (tcp[i] >= 0)
             turn_stream_listen(ts, tcp[i], &at);

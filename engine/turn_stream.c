@@ -74,19 +74,12 @@ static struct turn_stream **bucket_of(struct turn_streams *t, const struct turn_
     return &t->bucket[crypto_siphash(t->key, bytes_of(text, w.wrote)) & (t->buckets - 1)];
 }
 
-static bool same_addr(const struct netaddr *a, const struct netaddr *b)
-{
-    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
-}
-
 struct turn_stream *turn_stream_find(struct turn_shard *ts, const struct turn_tuple *tuple)
 {
     if (tuple->transport != TURN_TCP && tuple->transport != TURN_TLS)
         return NULL;
     for (struct turn_stream *st = *bucket_of(ts->streams, tuple); st; st = st->next_in_bucket)
-        if (st->tuple.transport == tuple->transport &&
-            same_addr(&st->tuple.client, &tuple->client) &&
-            same_addr(&st->tuple.server, &tuple->server))
+        if (turn_same_tuple(&st->tuple, tuple))
             return st;
     return NULL;
 }

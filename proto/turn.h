@@ -39,6 +39,16 @@ struct turn_tuple { /* the 5-tuple (turn.md §9.1) */
     enum turn_transport transport;
 };
 
+static inline bool turn_same_addr(const struct netaddr *a, const struct netaddr *b)
+{
+    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+static inline bool turn_same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
+{
+    return a->transport == b->transport && turn_same_addr(&a->client, &b->client) &&
+           turn_same_addr(&a->server, &b->server);
+}
+
 enum turn_family { TURN_V4, TURN_V6, TURN_FAMILIES };
 
 /* Half an allocation: its relayed transport address of one family. */

@@ -60,17 +60,6 @@ static inline bool turn_is_there(const struct stun_msg *m, enum stun_attr a) /* 
     return stun_has(m, a) || stun_is_broken(m, a);
 }
 
-static inline bool turn_same_addr(const struct netaddr *a, const struct netaddr *b)
-{
-    return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
-}
-
-static inline bool turn_same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
-{
-    return a->transport == b->transport && turn_same_addr(&a->client, &b->client) &&
-           turn_same_addr(&a->server, &b->server);
-}
-
 enum turn_family turn_family_of(const struct netaddr *a);
 
 /* Tables. A find gives live entries only: what expired is nobody's, swept or not. */
