@@ -15,6 +15,10 @@ enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_TEXT, LOG_JSON };
 enum byte_count { COUNT_PER_DIRECTION, COUNT_SUM }; /* libp2p.md §11.4 */
+/* Who comes by TLS shows a certificate: always (dig.md §12), if there is one, or is not asked
+ * (D14).
+ */
+enum dig_tls_client { DIG_TLS_REQUIRED, DIG_TLS_OPTIONAL, DIG_TLS_OFF };
 
 enum {
     CONFIG_LISTEN_MAX = 8,
@@ -54,8 +58,10 @@ struct config {
     struct listen_at http;
     bool http_on;
     bool http_health_only; /* preset dig: 9451 answers /health and nothing else (presets.md) */
-    struct listen_at dig;  /* parsed from the first day; said once that it is not built yet */
+    struct listen_at dig;
     bool dig_on;
+    struct listen_at dig_redirect; /* answers 301 to https (dig.md §15.4); busy: a warning */
+    bool dig_redirect_on;
     struct listen_at turn[CONFIG_LISTEN_MAX];
     unsigned turn_n;
     bool turn_on; /* turn_n > 0 */
@@ -140,6 +146,35 @@ struct config {
     char turn_secret_file[CONFIG_PATH_MAX], turn_users_file[CONFIG_PATH_MAX];
     char turn_public_host[CONFIG_TEXT_MAX]; /* dusk.md §12: host in the uris of credentials */
     uint16_t turn_tcp_port;                 /* 0: the port of `turn` (dusk.md §12) */
+
+    /* Preset dig: Binding is answered as dig.md §11 says, whatever comes with it. */
+    bool turn_binding_dig;
+    uint32_t turn_replies_total; /* the same replies, of all sources; 0 = no limit */
+
+    /* The DIG relay (dig.md §14, §16). 0 = no limit where nothing else is said. Who sends PROXY v2
+     * is in proxy_from above; what is held for slow readers in total is buffer_bytes_max; closing
+     * is spread over drain_s (D15). */
+    uint32_t dig_conns_max;        /* open ones, registered or not; > 0 */
+    uint32_t dig_conns_per_ip_max; /* per source key (§14.1), as all "per ip" here */
+    uint32_t dig_registers_per_ip; /* attempts per second */
+    uint32_t dig_registrations_per_ip_max;
+    uint32_t dig_messages_per_conn;  /* data messages per second */
+    uint64_t dig_bytes_per_conn;     /* their payload, per second */
+    uint64_t dig_bytes_per_conn_max; /* over a connection's life; breached when exceeded */
+    uint32_t dig_message_bytes_max;  /* > 0 */
+    uint32_t dig_queue_messages_max; /* waiting for one connection; > 0 */
+    uint64_t dig_queue_bytes_max;    /* the same in bytes; > 0 */
+    uint32_t dig_register_timeout_ms, dig_idle_timeout_ms; /* > 0 */
+    uint32_t dig_sweep_interval_ms, dig_liveness_ms; /* > 0; interval <= liveness < idle timeout */
+    uint32_t dig_ban_threshold;                      /* strikes; 0 = nobody is banned */
+    uint32_t dig_ban_ms, dig_ban_window_ms;          /* > 0 while there is a threshold */
+    char dig_tls_cert[CONFIG_PATH_MAX], dig_tls_key[CONFIG_PATH_MAX]; /* PEM; both or neither */
+    bool dig_tls_on;                                                  /* both are given */
+    enum dig_tls_client dig_tls_client;
+    bool dig_hex_ids_only;  /* D9: 64 lower-case hex digits, or code 2 */
+    bool dig_foreign_lists; /* D8: get_peers may name another network */
+    bool dig_punch_strict;  /* D10: external_addr must have the observed IP or its /64 */
+    char dig_geoip_path[CONFIG_PATH_MAX]; /* MaxMind file (§15.2); may be absent */
 
     /* What the operator should read once at start, at level warn: doors that are not built yet,
      * ignored values of a preset's environment. */

@@ -49,6 +49,27 @@ static struct listen_at at_all(uint16_t port)
     return (struct listen_at){ .addr = { .port = port } };
 }
 
+/* Where the original's limits would cost honest nodes their reservation (dig.md §21 "Payload
+ * mismatch", "Life-time cap"), these are wider: a payload of 1 MiB is up to 4.3 MB of JSON, and
+ * back-pressure, not a budget, is what slows who sends more than others read. */
+static void dig_defaults(struct config *c)
+{
+    c->dig_conns_max = 65536;
+    c->dig_message_bytes_max = 4608 * 1024;
+    c->dig_messages_per_conn = 16384;
+    c->dig_queue_messages_max = 1024;
+    c->dig_queue_bytes_max = (uint64_t)8 << 20;
+    c->dig_register_timeout_ms = 10000;
+    c->dig_idle_timeout_ms = 120000;
+    c->dig_sweep_interval_ms = 30000;
+    c->dig_liveness_ms = 90000;
+    c->dig_ban_ms = 300000;
+    c->dig_ban_window_ms = 60000;
+    c->dig_tls_client = DIG_TLS_OPTIONAL;
+    snprintf(c->dig_geoip_path, sizeof(c->dig_geoip_path),
+             "/opt/dig-relay/geoip/dbip-city-lite.mmdb");
+}
+
 void preset_defaults(struct config *c)
 {
     c->p2p[0] = at_all(4001);
@@ -103,6 +124,7 @@ void preset_defaults(struct config *c)
      * forged gets 50 x 100 bytes a second out of us. */
     c->turn_replies_per_ip = 50;
     c->turn_tcp_relay = true;
+    dig_defaults(c);
 }
 
 static void preset_dusk(struct config *c)
@@ -126,7 +148,23 @@ static void preset_dig(struct config *c)
     c->p2p_n = 0;
     c->http = at_all(9451);
     c->http_health_only = true;
-    c->conns_max = 4096; /* dig.md §16 */
+    c->conns_max = 4096; /* of STUN and TURN over TCP; there is no libp2p door */
+    c->dig_redirect = at_all(8080);
+    c->dig_redirect_on = true;
+    c->turn_binding_dig = true;
+    c->turn_replies_per_ip = 5;
+    c->turn_replies_total = 1000;
+    /* dig.md §14.2, §16 */
+    c->dig_conns_max = 4096;
+    c->dig_conns_per_ip_max = 64;
+    c->dig_registers_per_ip = 10;
+    c->dig_registrations_per_ip_max = 128;
+    c->dig_messages_per_conn = 256;
+    c->dig_bytes_per_conn = (uint64_t)1 << 20;
+    c->dig_bytes_per_conn_max = (uint64_t)1 << 30;
+    c->dig_message_bytes_max = 262144;
+    c->dig_ban_threshold = 20;
+    c->dig_tls_client = DIG_TLS_REQUIRED;
 }
 
 static void preset_descord(struct config *c)
