@@ -80,74 +80,23 @@ void shard_fini(struct shard *s)
     s->aead = NULL;
 }
 
-static void listener_arm(struct shard *s, unsigned i)
-{
-    ring_accept(s->ring, s->listener[i].fd, ud_make(OP_ACCEPT, 0, i));
-    s->listener[i].armed = true;
-}
-
 void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n)
 {
     ASSERT(n <= LISTENERS_MAX);
     if (s->ring != ring) /* where others ring it already, it was told before they began */
         s->ring = ring;
     s->listeners_n = n;
-    for (unsigned i = 0; i < n; i++) {
-        s->listener[i].fd = fds[i];
-        s->listener[i].timer.kind = TIMER_ACCEPT;
-        listener_arm(s, i);
-    }
-}
-
-/* Nothing may be in flight on a descriptor that is closed: the multishot ends first. */
-static void listener_close(struct shard *s, struct listener *l)
-{
-    if (!l->closing && l->armed)
-        ring_cancel_fd(s->ring, l->fd, ud_make(OP_BELL, 0, 0));
-    l->closing = true;
-    wheel_cancel(&s->wheel, &l->timer);
-    if (l->armed || l->fd < 0)
-        return;
-    ring_close(s->ring, l->fd);
-    l->fd = -1;
-}
-
-/* Once a minute at most: it is tried ten times a second. */
-static void accept_say(struct shard *s, struct listener *l, int err)
-{
-    if (l->said_ms && s->now_ms < l->said_ms + ACCEPT_SAY_MS)
-        return;
-    l->said_ms = s->now_ms;
-    log_text(s->log, LOG_WARN, "shard %u cannot accept connections, and goes on trying: %s%s",
-             s->id, strerror(err),
-             err == EMFILE ? ": raise LimitNOFILE (systemd) or ulimit -n" : "");
+    for (unsigned i = 0; i < n; i++)
+        listener_start(s, &s->listener[i], fds[i], ud_make(OP_ACCEPT, 0, i), TIMER_ACCEPT,
+                       "connections");
 }
 
 static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
 {
-    struct listener *l = &s->listener[ud_idx(cqe->ud)];
+    int fd = listener_on_cqe(s, &s->listener[ud_idx(cqe->ud)], cqe);
 
-    if (!cqe->more)
-        l->armed = false;
-    if (l->closing) {
-        if (cqe->res >= 0)
-            ring_close(s->ring, cqe->res);
-        if (!l->armed)
-            listener_close(s, l);
-        return;
-    }
-    if (cqe->res >= 0) {
-        conn_accept(s, cqe->res);
-    } else if (cqe->res != -ECANCELED) {
-        STAT_INC(&s->stats, accept_errors);
-        accept_say(s, l, -cqe->res);
-    }
-    if (l->armed)
-        return;
-    if (cqe->res >= 0) /* the multishot merely ended */
-        listener_arm(s, ud_idx(cqe->ud));
-    else /* EMFILE and its kin would come straight back */
-        wheel_arm(&s->wheel, &l->timer, s->now_ms + ACCEPT_RETRY_MS);
+    if (fd >= 0)
+        conn_accept(s, fd);
 }
 
 static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
@@ -193,8 +142,6 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
 
 static void shard_on_timer(struct shard *s, struct timer *t)
 {
-    struct listener *l;
-
     switch (t->kind) {
     case TIMER_CONN:
         conn_on_timer(CONTAINER_OF(t, struct conn, timer));
@@ -206,9 +153,7 @@ static void shard_on_timer(struct shard *s, struct timer *t)
         circuit_on_timer(CONTAINER_OF(t, struct circuit, timer));
         break;
     case TIMER_ACCEPT:
-        l = CONTAINER_OF(t, struct listener, timer);
-        if (!l->armed)
-            listener_arm(s, (unsigned)(l - s->listener));
+        listener_retry(s, CONTAINER_OF(t, struct listener, timer));
         break;
     case TIMER_TURN:
         turn_on_timer(s->turn);

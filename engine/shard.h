@@ -8,6 +8,7 @@
 #include "engine/circuit.h"
 #include "engine/conn.h"
 #include "engine/daemon.h"
+#include "engine/listener.h"
 #include "engine/ring.h"
 #include "engine/snapshot.h"
 #include "engine/stream.h"
@@ -39,13 +40,6 @@ enum shard_timer {
 };
 /* Orders from control (shard->order.bits). */
 enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
-
-struct listener {
-    int fd;
-    bool armed, closing;
-    struct timer timer; /* re-arm after descriptor exhaustion */
-    uint64_t said_ms;   /* when that was last logged; 0: never */
-};
 
 struct send_args {
     struct msghdr msg;

@@ -215,7 +215,7 @@ void turn_stream_on_timer(struct turn_shard *ts, struct timer *t)
 
     for (unsigned i = 0; i < streams->listeners_n; i++) {
         if (t == &streams->listener[i].timer) {
-            turn_stream_listener_retry(ts, &streams->listener[i]);
+            listener_retry(ts->s, &streams->listener[i]);
             return;
         }
     }

@@ -55,19 +55,12 @@ struct turn_stream {
     struct turn_raw *raw; /* for this data connection */
 };
 
-struct turn_stream_listener {
-    int fd;
-    bool armed, closing;
-    struct timer timer; /* re-arm after descriptor exhaustion */
-    uint64_t said_ms;
-};
-
 struct turn_streams {
     struct slab slab;
     struct turn_stream **bucket;
     uint32_t buckets; /* a power of two */
     uint8_t key[16];
-    struct turn_stream_listener listener[TURN_DOORS_MAX];
+    struct listener listener[TURN_DOORS_MAX];
     unsigned listeners_n;
     struct list dirty, dry, late, ended;
     struct list gone;     /* of those: turn_on_gone has not heard of it */
@@ -96,7 +89,6 @@ void turn_stream_uncount(struct turn_stream *st);
 /* turn_stream_accept.c */
 void turn_stream_on_accept(struct turn_shard *ts, const struct ring_cqe *cqe);
 void turn_stream_listeners_close(struct turn_shard *ts);
-void turn_stream_listener_retry(struct turn_shard *ts, struct turn_stream_listener *l);
 MUST_USE bool turn_stream_admit(struct turn_stream *st);
 
 /* turn_stream_rx.c */
