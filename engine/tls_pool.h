@@ -1,0 +1,46 @@
+/* engine/tls_pool.h: the memory of one shard's TLS connections. wolfSSL asks its allocator for
+ * everything; here that is a region reserved once and touched as it is first used, in which blocks
+ * are found in constant time (two levels of free lists by size, neighbours joined), so that a loop
+ * with TLS still calls no allocator that others share.
+ *   - Two bounds: of the pool, and of one connection (struct tls_account). Past either wolfSSL is
+ *     told that there is no memory, and that connection ends.
+ *   - One thread. What wolfSSL asks for outside of a connection (a certificate at start, RSA in
+ *     proto/crypto) comes from malloc as ever.
+ * Units: bytes, the block's header and rounding included. */
+#ifndef SLUICE_ENGINE_TLS_POOL_H
+#define SLUICE_ENGINE_TLS_POOL_H
+
+#include "proto/base.h"
+
+struct tls_pool;
+
+/* What one connection may have and has. */
+struct tls_account {
+    size_t used, peak, max;
+};
+
+/* bytes: all that this shard's connections may have together. NULL with *err = -errno. */
+struct tls_pool *tls_pool_new(size_t bytes, int *err);
+void tls_pool_free(struct tls_pool *p); /* ASSERTs that everything came back; NULL is fine */
+
+size_t tls_pool_used(const struct tls_pool *p);
+size_t tls_pool_peak(const struct tls_pool *p);
+size_t tls_pool_max(const struct tls_pool *p);
+uint64_t tls_pool_refused(const struct tls_pool *p); /* how often one was told that there is none */
+
+/* Makes wolfSSL's allocator ours, for the process. Idempotent, and safe from any thread; but first
+ * before anything of wolfSSL lives, hence at start. Called by tls_init. */
+void tls_pool_install(void);
+
+/* Until tls_pool_leave what this thread's wolfSSL asks for comes from p on a's account. Nesting is
+ * our mistake. */
+void tls_pool_enter(struct tls_pool *p, struct tls_account *a);
+void tls_pool_leave(void);
+
+/* For tests, and for our own few bytes of a connection. Between enter and leave only. */
+void *tls_pool_alloc(size_t n); /* 16-byte aligned; NULL: a bound */
+void tls_pool_return(void *p);  /* NULL is fine */
+/* Walks all blocks and ASSERTs that books, lists and neighbours agree. Slow: tests. */
+void tls_pool_check(const struct tls_pool *p);
+
+#endif
