@@ -19,6 +19,7 @@ void crypto_hmac_sha1_n(struct bytes key, const struct bytes *parts, size_t n, u
 void crypto_hmac_sha256_n(struct bytes key, const struct bytes *parts, size_t n, uint8_t out[32]);
 void crypto_md5_n(const struct bytes *parts, size_t n, uint8_t out[16]);
 void crypto_sha256_n(const struct bytes *parts, size_t n, uint8_t out[32]);
+void crypto_sha1_n(const struct bytes *parts, size_t n, uint8_t out[20]); /* no signature's */
 uint32_t crypto_crc32(struct bytes in); /* ISO-HDLC, as FINGERPRINT wants it; no secret */
 /* HKDF as Noise defines it (two outputs); ikm may be empty. */
 void crypto_hkdf2(const uint8_t ck[32], struct bytes ikm, uint8_t out1[32], uint8_t out2[32]);

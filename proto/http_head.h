@@ -22,7 +22,7 @@ struct http_head {
     /* Where reading goes on: the caller leaves these alone. */
     uint32_t max;
     uint32_t line_at, seen_n; /* the line that is not whole, and what was searched of it */
-    bool dig_rules, started, checked;
+    bool dig_rules, started;
 
     /* Of the request. */
     size_t used; /* bytes of the head; what follows it is the next protocol's, and not lost */
@@ -43,7 +43,7 @@ void http_head_init(struct http_head *h, size_t max, bool dig_rules);
 /* Feeds all that came so far, which may have moved since the last call. Looks at each byte a fixed
  * number of times in all, however it comes. A verdict but MORE is final. */
 enum http_head_verdict http_head_decode(struct bytes in, struct http_head *h);
-bool http_text_is(struct bytes text,
-                  const char *lower); /* ASCII letters of either case are equal */
+/* Whether it is that word in lower case, in whatever case it was sent (ASCII). */
+bool http_text_is(struct bytes text, const char *word);
 
 #endif
