@@ -23,6 +23,7 @@ int main(int argc, char **argv)
     lt_sock_init();
     lt_flow_init();
     lt_poll_init();
+    lt_counters_init();
     lt_allocs = calloc(lt_opt.allocations, sizeof(*lt_allocs));
     ASSERT(lt_allocs);
     for (unsigned i = 0; i < lt_opt.allocations; i++)
@@ -36,6 +37,8 @@ int main(int argc, char **argv)
         return lt_run_idle();
     case LT_TCP_RELAY:
         return lt_run_tcp();
+    case LT_FOE:
+        return lt_run_foe();
     }
     return 2;
 }

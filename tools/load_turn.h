@@ -10,6 +10,9 @@
  *   load_turn_run.c     flows, idle allocations
  *   load_turn_rate.c    allocations per second
  *   load_turn_tcp.c     RFC 6062
+ *   load_turn_foe.c     what breaks the rules: messages that a server must refuse or drop
+ *   load_turn_flood.c   and how they get there, as often as is asked for
+ *   load_turn_page.c    counts that others may read while this runs
  *   load_turn_report.c  the answer
  *   load_turn_opts.c    options
  */
@@ -22,7 +25,7 @@
 
 #include <netinet/in.h>
 
-enum lt_mode { LT_FLOW, LT_ALLOC_RATE, LT_IDLE, LT_TCP_RELAY };
+enum lt_mode { LT_FLOW, LT_ALLOC_RATE, LT_IDLE, LT_TCP_RELAY, LT_FOE };
 enum lt_way { LT_UP = 1, LT_DOWN = 2, LT_BOTH = 3 };
 
 enum {
@@ -58,6 +61,9 @@ struct lt_opts {
     struct netaddr bind[LT_BINDS_MAX];
     unsigned binds;
     unsigned step[LT_STEPS_MAX], steps;
+    const struct lt_foe *foe;
+    unsigned burst_ms; /* what is due leaves so often; 0: at once */
+    const char *counters;
     pid_t server_pid, kernel_pid[LT_KERNEL_MAX];
     unsigned kernel_pids;
 };
@@ -183,6 +189,8 @@ void lt_client_connect(struct lt_alloc *a); /* RFC 6062 */
 void lt_client_release(struct lt_alloc *a);
 void lt_client_message(struct lt_alloc *a, struct bytes stun);
 void lt_client_tick(struct lt_alloc *a, uint64_t now_ms);
+void lt_client_credentials(struct lt_alloc *a, struct stun_build *b); /* as of its last nonce */
+uint64_t lt_random(void);
 /* A ConnectionBind for `id` under a's credentials. Gives its length. */
 size_t lt_client_connection_bind(struct lt_alloc *a, uint32_t id, uint8_t *buf, size_t cap);
 /* What it was answered: 0, or an error code, of which 401 and 438 may be tried again with what a
@@ -250,6 +258,55 @@ int lt_run_flow(void);
 int lt_run_idle(void);
 int lt_run_rate(void);
 int lt_run_tcp(void);
+int lt_run_foe(void);
+
+/* ---- foes ------------------------------------------------------------------------------------ */
+
+enum { LT_FOE_MAX = 1500 }; /* bytes of a malformed datagram; of the huge ones LT_SIZE_MAX */
+
+struct lt_foe {
+    const char *name;
+    enum {
+        LT_FOE_UDP,
+        LT_FOE_OWNER, /* from the 5-tuple of an allocation of its own */
+        LT_FOE_PEER,  /* from a peer, to its relayed address */
+        LT_FOE_MIXED, /* any of the first two */
+        LT_FOE_UNITS, /* on a stream that stays */
+        LT_FOE_SLOW,  /* the same, a byte at a time */
+        LT_FOE_STREAM /* a connection each */
+    } way;
+    /* One of its messages; variant: which of those that differ. Gives its length. */
+    size_t (*make)(struct lt_alloc *a, unsigned variant, uint8_t *buf, size_t cap);
+    bool huge;
+};
+const struct lt_foe *lt_foe_named(const char *name); /* NULL: there is no such one */
+const char *lt_foe_names(void);
+/* Of a mixed flood: the kind of this variant, for who has an allocation or has none. */
+const struct lt_foe *lt_foe_mixed(unsigned variant, bool owner);
+
+/* A page that others may read and, at LT_CT_PAUSE, _STOP and _RATE, write while this runs
+ * (--counters): windows of one run are measured without starting another. The places are those of
+ * tools/load_p2p.h. */
+enum {
+    LT_CT_PAUSE,    /* not 0: nothing new is sent */
+    LT_CT_RECEIVED, /* datagrams */
+    LT_CT_MISMATCHES,
+    LT_CT_OPS = 5,
+    LT_CT_OPENED, /* connections of a foe; those that the server ended */
+    LT_CT_ENDED,
+    LT_CT_STOP = 10, /* not 0: the duration is over */
+    LT_CT_RATE,      /* not 0: another --rate */
+    LT_CT_N = 64,
+};
+extern volatile uint64_t *lt_counters;
+void lt_counters_init(void);
+
+/* What is due by the rate, in bursts; at most what a tenth of a second brings. */
+struct lt_due {
+    uint64_t at_ns;
+    double n;
+};
+uint64_t lt_due(struct lt_due *d, uint64_t now_ns);
 
 _Noreturn void lt_die(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void lt_progress(const char *fmt, ...) PRINTF_LIKE(1, 2); /* at most one a second */

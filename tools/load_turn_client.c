@@ -23,7 +23,7 @@ void (*lt_on_state)(struct lt_alloc *a, const char *why);
 unsigned lt_waiting;
 
 /* splitmix64: one seed, one run. */
-static uint64_t random_u64(void)
+uint64_t lt_random(void)
 {
     static uint64_t state;
 
@@ -86,7 +86,7 @@ static void make_key(struct lt_alloc *a)
     stun_key_make(a->alg, bytes_str(a->user), bytes_of(a->realm, a->realm_n), password, &a->key);
 }
 
-static void put_credentials(struct lt_alloc *a, struct stun_build *b)
+void lt_client_credentials(struct lt_alloc *a, struct stun_build *b)
 {
     static const uint8_t sha256[4] = { 0, STUN_ALG_SHA256, 0, 0 };
     enum stun_mac mac = a->alg == STUN_ALG_SHA256 ? STUN_MAC_SHA256 : STUN_MAC_SHA1;
@@ -140,7 +140,7 @@ static void transmit(struct lt_alloc *a)
     stun_id_of(a->tid, id);
     stun_begin(&b, buf, sizeof(buf), stun_type(a->method, STUN_REQUEST), id);
     put_body(a, &b);
-    put_credentials(a, &b);
+    lt_client_credentials(a, &b);
     if (!stun_end(&b, &out))
         lt_die("a request does not fit");
     a->asked_ms = lt_now_ms();
@@ -155,7 +155,7 @@ static void transmit(struct lt_alloc *a)
 
 static void request(struct lt_alloc *a, enum stun_method method)
 {
-    uint64_t r = random_u64();
+    uint64_t r = lt_random();
 
     a->method = method;
     put_u64(a->tid, r);
@@ -208,12 +208,12 @@ size_t lt_client_connection_bind(struct lt_alloc *a, uint32_t id, uint8_t *buf, 
     struct stun_build b;
     struct bytes out;
 
-    put_u64(tid, random_u64());
+    put_u64(tid, lt_random());
     put_u32(tid + 8, id);
     stun_id_of(tid, full);
     stun_begin(&b, buf, cap, stun_type(STUN_CONNECTION_BIND, STUN_REQUEST), full);
     stun_put_u32(&b, STUN_CONNECTION_ID, id);
-    put_credentials(a, &b);
+    lt_client_credentials(a, &b);
     if (!stun_end(&b, &out))
         lt_die("a request does not fit");
     return out.n;

@@ -56,6 +56,9 @@ enum {
     KEY_DURATION,
     KEY_WARM,
     KEY_SEED,
+    KEY_FOE,
+    KEY_BURST,
+    KEY_COUNTERS,
     KEY_SLEEP,
     KEY_PID,
     KEY_KERNEL,
@@ -101,6 +104,11 @@ static const struct argp_option options[] = {
     { "settle", KEY_SETTLE, "S", 0, "--idle: before reading (1)", 0 },
     { "tcp-relay", KEY_TCP_RELAY, NULL, 0,
       "RFC 6062: Connect to listening peers, ConnectionBind, streams", 0 },
+    { "foe", KEY_FOE, "KIND", 0,
+      "--slots clients that break the rules, --rate times a second over all; 'list' names kinds",
+      0 },
+    { "burst-ms", KEY_BURST, "N", 0, "with --rate: what is due leaves so often (0: at once)", 0 },
+    { "counters", KEY_COUNTERS, "FILE", 0, "counts and orders are there while this runs", 0 },
     { "bare", KEY_BARE, NULL, 0, "bench-turn listens there: no TURN", 0 },
     { "lossless", KEY_LOSSLESS, NULL, 0, "a lost datagram is a failure", 0 },
     { "duration", KEY_DURATION, "S", 0, "of the measurement (3)", 0 },
@@ -229,6 +237,14 @@ static error_t parse_flag(int key, struct argp_state *st)
     return 0;
 }
 
+static void set_foe(struct argp_state *st, const char *text)
+{
+    lt_opt.mode = LT_FOE;
+    lt_opt.foe = lt_foe_named(text);
+    if (!lt_opt.foe)
+        argp_error(st, "--foe %s: accepted are %s", text, lt_foe_names());
+}
+
 static error_t parse_text(int key, char *arg, struct argp_state *st)
 {
     switch (key) {
@@ -262,6 +278,12 @@ static error_t parse_text(int key, char *arg, struct argp_state *st)
         break;
     case KEY_BIND:
         set_binds(st, arg);
+        break;
+    case KEY_FOE:
+        set_foe(st, arg);
+        break;
+    case KEY_COUNTERS:
+        lt_opt.counters = arg;
         break;
     case KEY_STEPS:
         set_steps(st, arg);
@@ -305,6 +327,9 @@ static error_t parse_number(int key, char *arg, struct argp_state *st)
     case KEY_LIVES:
         lt_opt.lives = number(st, "lives", arg, 0, UINT32_MAX);
         break;
+    case KEY_BURST:
+        lt_opt.burst_ms = (unsigned)number(st, "burst-ms", arg, 0, 1000);
+        break;
     case KEY_SETTLE:
         lt_opt.settle_s = seconds(st, "settle", arg);
         break;
@@ -344,6 +369,8 @@ static void check(struct argp_state *st)
     if (lt_opt.train * most > LT_TRAIN_BYTES + 3u)
         argp_error(st, "--train %u of --size %u: one send takes %zu at most", lt_opt.train,
                    lt_opt.size, LT_TRAIN_BYTES / most);
+    if (lt_opt.mode == LT_FOE && (lt_opt.bare || !lt_opt.rate))
+        argp_error(st, "--foe: needs a --rate, and a TURN server");
     if (lt_opt.c2c && (lt_opt.echo || lt_opt.way != LT_UP || lt_opt.allocations % 2))
         argp_error(st, "--client-to-client: an even number of allocations, no echo or direction");
     if (lt_opt.echo && lt_opt.way != LT_UP)
@@ -400,13 +427,13 @@ void lt_parse(int argc, char **argv)
     }
     if (lt_opt.mode == LT_IDLE)
         lt_opt.allocations = lt_opt.step[lt_opt.steps - 1];
-    if (lt_opt.mode == LT_ALLOC_RATE)
+    if (lt_opt.mode == LT_ALLOC_RATE || lt_opt.mode == LT_FOE)
         lt_opt.allocations = lt_opt.slots;
 }
 
 const char *lt_mode_name(void)
 {
-    static const char *const names[] = { "flow", "alloc-rate", "idle", "tcp-relay" };
+    static const char *const names[] = { "flow", "alloc-rate", "idle", "tcp-relay", "foe" };
 
     return names[lt_opt.mode];
 }

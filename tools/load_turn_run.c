@@ -15,8 +15,8 @@ enum {
 
 static struct {
     bool flowing, direct; /* the few sockets with data are asked without epoll */
-    uint64_t began_ns;    /* of sending */
-    uint64_t lost;        /* given up */
+    struct lt_due due;
+    uint64_t lost; /* given up */
     uint64_t last_in_ns, cold_ns;
     unsigned next;
 } g;
@@ -76,9 +76,7 @@ static uint64_t budget(uint64_t now_ns)
 
         return n < lt_opt.window ? lt_opt.window - n : 0;
     }
-    uint64_t due = (uint64_t)((double)(now_ns - g.began_ns) / 1e9 * (double)lt_opt.rate);
-
-    return due > lt_totals.sent ? due - lt_totals.sent : 0;
+    return lt_due(&g.due, now_ns);
 }
 
 static bool send_some(uint64_t now_ns)
@@ -94,6 +92,7 @@ static bool send_some(uint64_t now_ns)
             for (int down = 0; down < 2 && left >= lt_opt.train; down++)
                 if (lt_opt.way & 1 << down && send_one(a, down)) {
                     left -= lt_opt.train;
+                    g.due.n -= lt_opt.train;
                     some = true;
                 }
     }
@@ -163,6 +162,8 @@ static void turn(void)
     some |= receive(now);
     if (lt_totals.received != before)
         g.last_in_ns = now;
+    lt_counters[LT_CT_RECEIVED] = lt_totals.received;
+    lt_counters[LT_CT_MISMATCHES] = lt_totals.mismatches + lt_totals.doubles;
     if (g.flowing && !lt_opt.rate && now - g.last_in_ns > STALL_NS) {
         g.last_in_ns = now;
         if (under_way()) {
@@ -171,7 +172,7 @@ static void turn(void)
         }
     }
     if (!some && lt_opt.sleep) {
-        struct timespec nap = { 0, NAP_NS };
+        struct timespec nap = { 0, lt_opt.burst_ms ? 4 * NAP_NS : NAP_NS };
 
         nanosleep(&nap, NULL);
     }
@@ -181,7 +182,7 @@ static void run_for(double s)
 {
     uint64_t until = load_now_ns() + (uint64_t)(s * 1e9);
 
-    while (load_now_ns() < until) {
+    while (load_now_ns() < until && !lt_counters[LT_CT_STOP]) {
         turn();
         lt_progress("%llu datagrams, %llu under way", (unsigned long long)lt_totals.received,
                     (unsigned long long)under_way());
@@ -241,7 +242,7 @@ int lt_run_flow(void)
     lt_on_state = on_flow_state;
     choose_direct();
     g.flowing = true;
-    g.began_ns = g.last_in_ns = load_now_ns();
+    g.due.at_ns = g.last_in_ns = load_now_ns();
     run_for(lt_opt.warm_s);
     lt_measuring = true;
     lt_report_begin(&report);
