@@ -69,6 +69,7 @@ enum {
     TURN_SLOTS = 128, /* received datagrams or trains that one pass holds */
     TURN_SLOT_BYTES = 66 * 1024,
     TURN_READS_MAX = 32, /* receives per socket and pass: the next one is not kept waiting */
+    TURN_SHARE = 1024,   /* datagrams of trains, likewise */
     /* Of all sockets in one pass, a millisecond or two: the shard has other doors. In datagrams of
      * a train; a receive of its own, and a message for the machine, cost as much as eight, and to
      * look for a port and have it, where few are left, as much as a quarter of a thousand. */

@@ -343,28 +343,40 @@ static void sock_datagram(struct turn_sock *k, const struct ring_dgram *d)
     }
 }
 
+/* How many receives at once: no more than what is left of its share, if they bring as much as the
+ * last one did. */
+static unsigned burst_of(const struct turn_sock *k, int left, unsigned last)
+{
+    unsigned most = last && left > 0 ? (unsigned)left / last : k->burst;
+
+    return most == 0 ? 1 : most < k->burst ? most : k->burst;
+}
+
 /* Until it is empty, or has had its share of this pass. */
 void turn_udp_read(struct turn_sock *k)
 {
     struct turn_shard *ts = k->ts;
     uint32_t gen = k->head.gen;
+    int share = TURN_SHARE;
+    unsigned last = 0;
 
     if (k->errors_due && k->port)
         read_errors(k);
     k->errors_due = false;
-    for (unsigned done = 0, errors = 0; done < TURN_READS_MAX && ts->work_left > 0;) {
+    for (unsigned done = 0, errors = 0; done < TURN_READS_MAX && share > 0 && ts->work_left > 0;) {
         struct ring_dgram d[RING_DGRAMS_MAX];
+        unsigned burst = burst_of(k, share, last);
 
-        if (ts->slots_used + k->burst > TURN_SLOTS) {
+        if (ts->slots_used + burst > TURN_SLOTS) {
             trains_flush(&ts->trains);
             ts->slots_used = 0;
         }
-        for (unsigned i = 0; i < k->burst; i++) {
+        for (unsigned i = 0; i < burst; i++) {
             d[i].buf = ts->slots + (size_t)(ts->slots_used + i) * TURN_SLOT_BYTES;
             d[i].cap = TURN_SLOT_BYTES;
             d[i].to_many = false;
         }
-        int n = ring_udp_recv(k->out.fd, d, k->burst);
+        int n = ring_udp_recv(k->out.fd, d, burst);
 
         if (n < 0) { /* what ICMP said about something sent; the next call goes on */
             read_errors(k);
@@ -380,12 +392,14 @@ void turn_udp_read(struct turn_sock *k)
         }
         ts->slots_used += (unsigned)n;
         for (int i = 0; i < n; i++) {
+            last = (unsigned)datagrams_in(&d[i]);
+            share -= (int)last;
             sock_datagram(k, &d[i]);
             if (k->head.gen != gen || k->closing)
                 return;
         }
         done += (unsigned)n;
-        if ((unsigned)n < k->burst) {
+        if ((unsigned)n < burst) {
             k->burst = BURST_MIN;
             return;
         }

@@ -438,3 +438,30 @@ Test(sim_turn_rules, more_sockets_than_there_are_slots_are_read_in_one_pass, .ti
         cr_assert(eq(u64, c[i]->channel_data, 3 * TURN_READS_MAX), SIM_SEED(s));
     ended(s);
 }
+
+/* By receives alone the longer trains would have twice the share: of what a client sends and its
+ * peer returns in shorter ones, half would be lost on its way back, when its way there is paid. */
+Test(sim_turn_rules, long_trains_one_way_leave_short_ones_the_other_way_as_much, .timeout = 20)
+{
+    enum { LONG = 64, SHORT = 32, ALL = 4096 };
+    struct sim *s = calm();
+    unsigned peer = sim_turn_peer(&t, 1, 7000, false);
+    struct sim_turn_client *c = allocated(0, 0);
+    const struct stats *st = &s->shard[0].stats;
+    uint64_t there, back = 0;
+
+    bound(c, peer, 0x4001);
+    for (unsigned i = 0; i < ALL / LONG; i++)
+        sim_turn_send(c, peer, BY_CHANNEL, LONG, 100, 60);
+    for (unsigned i = 0; i < ALL / SHORT; i++)
+        sim_turn_peer_send(&t, peer, c->life, SHORT, 100, 60);
+    while (back < ALL) {
+        cr_assert(sim_step(s), SIM_SEED(s));
+        there = STAT_GET(st, turn_peer_tx);
+        back = STAT_GET(st, turn_client_tx);
+        cr_assert(le(u64, there, back + TURN_SHARE + LONG), SIM_SEED(s));
+        cr_assert(le(u64, back, there + TURN_SHARE + LONG), SIM_SEED(s));
+    }
+    cr_assert(lt(u64, 2 * ALL / LONG - 1, STAT_GET(st, turn_train_in)), SIM_SEED(s));
+    ended(s);
+}
