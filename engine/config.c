@@ -304,15 +304,8 @@ static bool set_addr(struct draft *d, const struct setting *s, char *base, const
     return true;
 }
 
-bool draft_set(struct draft *d, const struct setting *s, const char *value)
+static bool set_value(struct draft *d, const struct setting *s, char *base, const char *value)
 {
-    char *base = (char *)d->c;
-    enum source *rank = &d->ranks[setting_index(s)];
-
-    /* The first value of a stronger source replaces a list, its next ones add to it. */
-    if (s->kind >= SET_TEXTS && s->kind <= SET_ADDRS && *rank < d->src)
-        memset(base + s->off_n, 0, sizeof(unsigned));
-    *rank = d->src;
     switch (s->kind) {
     case SET_FLAG:
     case SET_BOOL:
@@ -338,6 +331,27 @@ bool draft_set(struct draft *d, const struct setting *s, const char *value)
     case SET_CALL:
         return s->call(d, value);
     }
+    return false;
+}
+
+bool draft_set(struct draft *d, const struct setting *s, const char *value)
+{
+    char *base = (char *)d->c;
+    bool list = s->kind >= SET_TEXTS && s->kind <= SET_ADDRS;
+    enum source *rank = &d->ranks[setting_index(s)], before = *rank;
+    unsigned n = 0;
+
+    if (list)
+        memcpy(&n, base + s->off_n, sizeof(n));
+    /* The first value of a stronger source replaces a list, its next ones add to it. */
+    if (list && *rank < d->src)
+        memset(base + s->off_n, 0, sizeof(n));
+    *rank = d->src;
+    if (set_value(d, s, base, value))
+        return true;
+    *rank = before; /* some sources go on after a bad value, and what was there stands */
+    if (list)
+        memcpy(base + s->off_n, &n, sizeof(n));
     return false;
 }
 
@@ -371,7 +385,19 @@ static bool apply_sources(struct draft *d, const struct flags *f, const struct c
     if (!env_apply(d))
         return false;
     d->src = SRC_FLAG;
-    return flags_apply(d, f) && config_finish(d);
+    if (!flags_apply(d, f) || !config_finish(d))
+        return false;
+    for (size_t i = 0; i < config_settings_n; i++)
+        d->c->said_by[i] = (uint8_t)d->ranks[i];
+    return true;
+}
+
+static void say_version(void)
+{
+    char text[1024];
+
+    config_version_text(text, sizeof(text));
+    fputs(text, stdout);
 }
 
 int config_load(struct config *c, int argc, char **argv, char **envp)
@@ -388,15 +414,16 @@ int config_load(struct config *c, int argc, char **argv, char **envp)
         return 2;
     }
     ok = flags_parse(f, argc, argv);
-    if (ok && (f->help || f->version)) {
-        char text[1024];
+    bool dig = choose_preset(f, NULL, argv, envp) == PRESET_DIG;
 
-        if (f->help) {
-            flags_help(argv[0]);
-        } else {
-            config_version_text(text, sizeof(text));
-            fputs(text, stdout);
-        }
+    f->help |= dig && f->words_n && strcmp(f->word[0], "help") == 0;
+    if (ok && (f->help || f->version)) {
+        if (f->help)
+            flags_help(argv[0], dig);
+        else if (dig) /* dig.md §16: nothing else */
+            printf("dig-relay %s\n", SLUICE_VERSION);
+        else
+            say_version();
         free(f);
         return -1;
     }
@@ -406,7 +433,11 @@ int config_load(struct config *c, int argc, char **argv, char **envp)
         file = conffile_read(path);
         ok = file != NULL;
     }
-    ok = ok && apply_sources(&d, f, file, choose_preset(f, file, argv, envp));
+    if (ok) {
+        enum preset preset = choose_preset(f, file, argv, envp);
+
+        ok = dig_command(c, f, preset == PRESET_DIG) && apply_sources(&d, f, file, preset);
+    }
     conffile_free(file);
     free(f);
     config_wipe_stack();

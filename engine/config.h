@@ -15,10 +15,12 @@ enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_TEXT, LOG_JSON };
 enum byte_count { COUNT_PER_DIRECTION, COUNT_SUM }; /* libp2p.md §11.4 */
-/* Who comes by TLS shows a certificate: always (dig.md §12), if there is one, or is not asked
- * (D14).
+/* Who comes by TLS shows a certificate: always (dig.md §12), if it has one, or is not asked (D14).
  */
 enum dig_tls_client { DIG_TLS_REQUIRED, DIG_TLS_OPTIONAL, DIG_TLS_OFF };
+/* dig-relay COMMAND (dig.md §17); every other preset serves. */
+enum service_verb { VERB_SERVE, VERB_INSTALL, VERB_UNINSTALL, VERB_START, VERB_STOP, VERB_STATUS };
+enum service_scope { SCOPE_AUTO, SCOPE_SYSTEM, SCOPE_USER };
 
 enum {
     CONFIG_LISTEN_MAX = 8,
@@ -34,6 +36,8 @@ enum {
     CONFIG_TURN_REDIRECTS_MAX = 8,
     CONFIG_NOTES_MAX = 24,
     CONFIG_NOTE_MAX = 256,
+    CONFIG_SETTINGS_MAX = 128,
+    DIG_MESSAGE_MAX = 16 << 20, /* the highest dig_message_bytes_max */
 };
 
 /* 0.0.0.0 or ::. */
@@ -81,6 +85,9 @@ struct config {
     uint32_t drain_s;
     uint32_t stats_interval_s; /* 0 = off */
     bool check_only;
+    enum service_verb verb;
+    enum service_scope service_scope;
+    bool service_json;
 
     /* connections */
     uint32_t conns_max;          /* in total */
@@ -180,6 +187,7 @@ struct config {
      * ignored values of a preset's environment. */
     char note[CONFIG_NOTES_MAX][CONFIG_NOTE_MAX];
     unsigned notes_n;
+    uint8_t said_by[CONFIG_SETTINGS_MAX]; /* enum source, per setting: for config_dig_service */
 };
 
 /* Fills *c. 0; 2: refused, the line is on stderr. --help and --version print and return -1: exit 0.
@@ -205,6 +213,12 @@ void config_wipe_users(struct config *c);
 /* What calls have left on the stack below the caller's frame: copies that nobody meant to make,
  * such as vector registers with a password in them. */
 void config_wipe_stack(void);
+/* For a unit file (dig.md §17): the environment under which this program without any flag is
+ * configured as c is. 0; or -EINVAL with a line in `why`: a secret, which a unit cannot keep, or
+ * text that it cannot hold. */
+MUST_USE int config_dig_service(const struct config *c,
+                                void (*line)(void *arg, const char *name, const char *value),
+                                void *arg, char *why, size_t cap);
 /* Name and version, then the libraries with version and patch level, a line each. */
 void config_version_text(char *out, size_t cap);
 

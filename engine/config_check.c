@@ -348,10 +348,6 @@ static void finish_notes(struct draft *d)
 {
     struct config *c = d->c;
 
-    if (c->dig_on)
-        draft_note(
-            d, "the JSON relay (--listen-dig, port %u) is not built yet: that door stays closed",
-            c->dig.addr.port);
     if (rank_of(d, "advertise-on-dht") > SRC_PRESET && c->advertise_on_dht)
         draft_note(d, "--advertise-on-dht: the DHT is not built yet");
 }
@@ -372,7 +368,8 @@ bool config_finish(struct draft *d)
     struct config *c = d->c;
 
     static_assert(SHARDS_MAX == 64, "the range of --shards in config_flags.c");
-    if (!finish_p2p(d) || !finish_http(d) || !finish_paths(d) || !finish_turn(d) || !finish_acl(d))
+    if (!finish_p2p(d) || !finish_http(d) || !finish_paths(d) || !finish_turn(d) ||
+        !finish_acl(d) || !dig_finish(d))
         return false;
     c->circuit_limit.present = c->circuit_limit.duration_s || c->circuit_limit.data_bytes;
     finish_notes(d);

@@ -16,7 +16,7 @@ const char *env_get(char *const *envp, const char *name)
 }
 
 /* A preset's own name. A variable that is set, even to nothing, hides the line of a .env file. */
-static const char *own_get(const struct draft *d, const char *name)
+const char *env_own(const struct draft *d, const char *name)
 {
     size_t n = strlen(name);
 
@@ -26,7 +26,7 @@ static const char *own_get(const struct draft *d, const char *name)
     return env_get(d->dotenv, name);
 }
 
-static void env_name(const struct setting *s, char *out, size_t cap)
+void env_name(const struct setting *s, char *out, size_t cap)
 {
     size_t n = (size_t)snprintf(out, cap, "SLUICE_%s", s->name);
 
@@ -35,7 +35,7 @@ static void env_name(const struct setting *s, char *out, size_t cap)
 }
 
 /* A list's values between commas, blanks around them skipped. */
-static bool set_each(struct draft *d, const struct setting *s, const char *value)
+bool draft_set_each(struct draft *d, const struct setting *s, const char *value)
 {
     while (*value) {
         char one[CONFIG_PATH_MAX];
@@ -68,7 +68,7 @@ bool env_apply(struct draft *d)
 
         env_name(s, name, sizeof(name));
         value = env_get(d->envp, name);
-        if (!value || (s->split ? set_each(d, s, value) : draft_set(d, s, value)))
+        if (!value || (s->split ? draft_set_each(d, s, value) : draft_set(d, s, value)))
             continue;
         config_refuse("%s=%s (--%s): accepted is %s", name, s->secret ? "***" : value, s->name,
                       d->why);
@@ -161,16 +161,11 @@ static const struct alias {
     { PRESET_DUSK, "DUSK_TURN_MAX_PER_USER", "turn-max-per-user", false },
     { PRESET_DUSK, "DUSK_MAX_CONNECTIONS", "max-conns", false },
     { PRESET_DUSK, "DUSK_RELAY_EXTERNAL_ADDR", "announce", true },
-    { PRESET_DIG, "DIG_RELAY_LISTEN", "listen-dig", false },
-    { PRESET_DIG, "DIG_RELAY_HEALTH_LISTEN", "listen-http", false },
-    { PRESET_DIG, "DIG_RELAY_STUN_LISTEN", "listen-turn", false },
-    { PRESET_DIG, "DIG_RELAY_MAX_CONNECTIONS", "max-conns", false },
-    { PRESET_DIG, "DIG_RELAY_MAX_CONNECTIONS_PER_IP", "max-conns-per-ip", false },
 };
 
 static bool port_env(struct draft *d, const char *name, uint16_t *port, bool zero_ok)
 {
-    const char *value = own_get(d, name);
+    const char *value = env_own(d, name);
     uint32_t v = 0;
     const char *p = value;
 
@@ -189,9 +184,9 @@ static bool port_env(struct draft *d, const char *name, uint16_t *port, bool zer
 static void dusk_turn_env(struct draft *d)
 {
     struct config *c = d->c;
-    const char *enabled = own_get(d, "DUSK_TURN_ENABLED");
-    const char *ip = own_get(d, "DUSK_TURN_PUBLIC_IP");
-    const char *host = own_get(d, "DUSK_TURN_PUBLIC_HOST");
+    const char *enabled = env_own(d, "DUSK_TURN_ENABLED");
+    const char *ip = env_own(d, "DUSK_TURN_PUBLIC_IP");
+    const char *host = env_own(d, "DUSK_TURN_PUBLIC_HOST");
     uint16_t tcp = 3478;
     struct cidr cidr;
     static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
@@ -214,7 +209,7 @@ static void dusk_turn_env(struct draft *d)
         c->turn_tcp_port = tcp;
     port_env(d, "DUSK_TURN_PORT_RANGE_START", &c->turn_port_lo, false);
     port_env(d, "DUSK_TURN_PORT_RANGE_END", &c->turn_port_hi, false);
-    if (own_get(d, "DUSK_PEER_RELAYS"))
+    if (env_own(d, "DUSK_PEER_RELAYS"))
         draft_note(d, "DUSK_PEER_RELAYS is set, but federation is not built yet");
 }
 
@@ -234,7 +229,7 @@ static bool apply_preset(struct draft *d)
     }
     for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
         const struct alias *a = &aliases[i];
-        const char *value = a->preset == d->c->preset ? own_get(d, a->name) : NULL;
+        const char *value = a->preset == d->c->preset ? env_own(d, a->name) : NULL;
         const struct setting *s = setting_find(a->setting);
 
         if (!value || draft_set(d, s, value))
@@ -248,7 +243,7 @@ static bool apply_preset(struct draft *d)
     }
     if (d->c->preset == PRESET_DUSK)
         dusk_turn_env(d);
-    return true;
+    return d->c->preset != PRESET_DIG || dig_env_apply(d);
 }
 
 bool env_apply_preset(struct draft *d)

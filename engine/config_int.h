@@ -45,9 +45,14 @@ struct setting {
     bool split;  /* a list that may be comma-separated in the environment */
 };
 
-enum { SETTINGS_MAX = 96 };
+enum {
+    SETTINGS_MAX = CONFIG_SETTINGS_MAX,
+    GROUPS_MAX = 12,
+    DIG_SECS_MAX = 4000000, /* 46 days; in ms it fits 32 bits */
+};
 extern const struct setting config_settings[];
 extern const size_t config_settings_n;
+const char *config_group_title(uint8_t group);
 
 /* The configuration while its sources speak. */
 struct draft {
@@ -90,22 +95,54 @@ bool call_turn_ports(struct draft *d, const char *value);
 
 /* config_flags.c: what the command line says, before anything is applied. */
 enum { GIVEN_MAX = 1024 };
+struct dig_name;
 struct given {
-    const struct setting *setting;
-    const char *value; /* borrows from argv */
+    const struct setting *setting; /* NULL: a name that only dig-relay has */
+    const struct dig_name *dig;    /* NULL: a name that dig-relay has not */
+    const char *value;             /* borrows from argv */
 };
+enum { WORDS_MAX = 2 };
 struct flags {
     struct given given[GIVEN_MAX];
     unsigned given_n;
     bool help, version;
     bool refused; /* the line is on stderr */
+    /* Of dig-relay alone (dig.md §16, §17): its command, what else it can be told. */
+    const char *word[WORDS_MAX];
+    unsigned words_n;
+    const char *dig_only; /* the first flag given that no other preset knows */
+    const char *scope;
+    bool json;
 };
 MUST_USE bool flags_parse(struct flags *f, int argc, char **argv);
-void flags_help(const char *program);
+void flags_help(const char *program, bool dig);
 const char *flags_last(const struct flags *f, const char *name); /* NULL: not given */
 MUST_USE bool flags_apply(struct draft *d, const struct flags *f);
 
+/* config_dig.c: dig-relay's own spelling (dig.md §16). A name may lack a flag or a variable. */
+enum dig_how {
+    DIG_UNIT = 1, /* a unit says it even when it is the default (§17) */
+    DIG_STRICT,   /* the original does not start with a bad value */
+};
+struct dig_name {
+    const char *flag, *env, *setting;
+    int how;          /* 0: nothing special */
+    const char *help; /* of the flag, with the original's default */
+};
+extern const struct dig_name config_dig_names[];
+extern const size_t config_dig_names_n;
+const struct dig_name *dig_name_of(const char *flag); /* NULL: none */
+/* As draft_set; numbers beyond our ranges are the end of them, for theirs are wider. */
+MUST_USE bool dig_set(struct draft *d, const struct dig_name *n, const char *value);
+MUST_USE bool dig_env_apply(struct draft *d);
+/* What the words of the command line ask for. Without preset dig there are none. */
+MUST_USE bool dig_command(struct config *c, const struct flags *f, bool dig);
+MUST_USE bool dig_finish(struct draft *d);
+
 /* config_env.c */
+const char *env_own(const struct draft *d, const char *name);  /* a preset's own name */
+void env_name(const struct setting *s, char *out, size_t cap); /* SLUICE_... */
+MUST_USE bool draft_set_each(struct draft *d, const struct setting *s, const char *value);
 MUST_USE bool env_apply(struct draft *d);        /* SLUICE_... */
 MUST_USE bool env_apply_preset(struct draft *d); /* RUST_LOG, DUSK_RELAY_PORT, the preset's own */
 
