@@ -61,6 +61,22 @@ Test(crypto_hmac, md5_matches_rfc_1321)
     cr_expect(is(out, 16, "f96b697d7cb7938d525a2f31aaf161d0"));
 }
 
+Test(crypto_hmac, plain_sha1_matches_rfc_3174)
+{
+    static const char text[] = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    uint8_t out[20];
+
+    for (size_t cut = 0; cut < sizeof(text); cut++) {
+        struct bytes parts[] = { bytes_of(text, cut),
+                                 bytes_of(text + cut, sizeof(text) - 1 - cut) };
+
+        crypto_sha1_n(parts, 2, out);
+        cr_expect(is(out, 20, "84983e441c3bd26ebaae4aa1f95129e5e54670f1"), "cut at %zu", cut);
+    }
+    crypto_sha1_n(NULL, 0, out);
+    cr_expect(is(out, 20, "da39a3ee5e6b4b0d3255bfef95601890afd80709"));
+}
+
 Test(crypto_crc32, matches_its_check_value_and_the_bitwise_definition)
 {
     struct seeded s = { 11 };
