@@ -34,6 +34,7 @@ enum quota_kind {
     QUOTA_TURN_IP,
     RATE_TURN_REPLY_IP,
     RATE_TURN_REPLY_NET,
+    RATE_TURN_REPLY_ALL,
 };
 /* Key of (kind, subject). Never 0. */
 uint64_t quota_key(const struct quota *q, enum quota_kind kind, struct bytes subject);

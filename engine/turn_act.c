@@ -301,7 +301,8 @@ void turn_on_unit(struct turn_shard *ts, const struct turn_tuple *tuple,
     uint8_t buf[TURN_ROOM];
     struct turn_out out = turn_out_of(buf, sizeof(buf));
 
-    if (!ts->host->relays && refuse_allocate(ts, tuple, path, unit))
+    if (!ts->host->relays && !ts->host->machine.limits.binding_only &&
+        refuse_allocate(ts, tuple, path, unit))
         return;
     turn_on_message(&ts->machine, turn_now(ts), tuple, unit, &out);
     if (is_binding_reply(&out))

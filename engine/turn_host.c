@@ -280,6 +280,8 @@ static void init_limits(struct turn_host *h)
     l->dont_fragment = true;
     l->compat_channels = c->turn_compat_channels;
     l->classic = c->turn_classic;
+    l->binding_dig = c->turn_binding_dig && c->turn_alternate_n == 0;
+    l->binding_only = c->turn_binding_dig && !h->relays;
     l->strict_expiry = c->turn_strict_expiry;
     l->mobility = c->turn_mobility;
 }
@@ -493,18 +495,33 @@ void turn_host_release(struct turn_host *h, struct turn_charge *c)
 #define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
-/* The source's own limit first: who is past it must not use up what his neighbours have. */
+/* Replies to everybody, where there is a limit to them (dig.md §11: 1000 per second). A flood from
+ * made-up addresses would use them all up, so the last quarter of a second's is kept for those who
+ * have a connection to the DIG door, and who are thereby who they say (dig.md §21 "STUN"). */
+static bool may_reply_to_all(struct turn_host *h, uint64_t now_ns, const struct netaddr *client)
+{
+    uint64_t n = h->cfg->turn_replies_total, second = NS_PER_S - NS_PER_S / (n ? n : 1);
+    uint64_t key = quota_key(h->quota, RATE_TURN_REPLY_ALL, bytes_of(NULL, 0));
+
+    return n == 0 || rate_spend(h->quota, key, now_ns, NS_PER_S / n, second) ||
+           (h->is_known && h->is_known(h->known_by, client) &&
+            rate_spend(h->quota, key, now_ns, NS_PER_S / n, second + NS_PER_S / 4));
+}
+
+/* The source's own limit first: who is past it must not use up what his neighbours have. Networks
+ * have a limit of their own where nothing bounds all replies together. */
 bool turn_host_may_reply(struct turn_host *h, uint64_t now_ms, const struct netaddr *client)
 {
     uint64_t n = h->cfg->turn_replies_per_ip, now_ns = now_ms * NS_PER_MS;
     struct quota *q = h->quota;
 
-    if (n == 0)
-        return true;
-    return rate_spend(q, quota_key(q, RATE_TURN_REPLY_IP, prefix(client, false)), now_ns,
-                      NS_PER_S / n, NS_PER_S / n * (n - 1)) &&
-           rate_spend(q, quota_key(q, RATE_TURN_REPLY_NET, prefix(client, true)), now_ns,
-                      NS_PER_S / (10 * n), NS_PER_S / (10 * n) * (10 * n - 1));
+    if (n && !rate_spend(q, quota_key(q, RATE_TURN_REPLY_IP, prefix(client, false)), now_ns,
+                         NS_PER_S / n, NS_PER_S / n * (n - 1)))
+        return false;
+    if (h->cfg->turn_replies_total)
+        return may_reply_to_all(h, now_ns, client);
+    return n == 0 || rate_spend(q, quota_key(q, RATE_TURN_REPLY_NET, prefix(client, true)), now_ns,
+                                NS_PER_S / (10 * n), NS_PER_S / (10 * n) * (10 * n - 1));
 }
 
 /* A quarter of a second's bytes at once: a train, or a frame of video, is no reason to drop. */

@@ -48,6 +48,10 @@ struct turn_host {
     struct turn_ports *ports[TURN_FAMILIES];
     struct quota *quota; /* keeps: the daemon's */
     uint64_t key_total;
+    /* Has this source a connection to another door, which proves its address? Called on shard
+     * threads, rarely. NULL: nobody has. */
+    bool (*is_known)(void *arg, const struct netaddr *client);
+    void *known_by;
     /* What clients are told instead of relay_ip (--turn-external-ip); the errand thread renews it
      * when it was given by name, in a place that nobody has looked at for a minute at least. */
     _Atomic uint64_t external[TURN_FAMILIES][TURN_EXTERNALS][2];
@@ -91,7 +95,8 @@ MUST_USE uint16_t turn_host_charge(struct turn_host *h, struct bytes user,
 void turn_host_release(struct turn_host *h, struct turn_charge *c);
 
 /* May so many bytes of a reply to somebody unauthenticated go there (turn.md §15.2)? By its /32 or
- * /64 and by its /24 or /48, exact across shards. UDP only. */
+ * /64, and by its /24 or /48 or, with --turn-replies-total, by all of them together; exact across
+ * shards. UDP only. */
 bool turn_host_may_reply(struct turn_host *h, uint64_t now_ms, const struct netaddr *client);
 /* May this user's allocations carry n bytes more (--turn-bps-per-user)? Shared by all shards. */
 bool turn_host_may_carry(struct turn_host *h, uint64_t now_ms, uint64_t user_key, size_t n);

@@ -132,6 +132,8 @@ struct turn_limits {
     bool dont_fragment;         /* DONT-FRAGMENT can be honoured */
     bool compat_channels;       /* 0x5000..0x7fff, for clients of RFC 5766 */
     bool classic;               /* RFC 3489 Binding */
+    bool binding_dig;           /* Binding in a datagram: dig.md §11, whatever comes with it */
+    bool binding_only;          /* every other method is let lie, as if nobody were here */
     bool strict_expiry;         /* ephemeral names end mid-call too (§8.3) */
     bool mobility;              /* RFC 8016 */
 };

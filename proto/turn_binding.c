@@ -127,3 +127,22 @@ void turn_on_binding(const struct turn *t, const struct turn_tuple *tuple, const
         put_behaviour(&at, tuple, m, out, &b);
     turn_reply_end(out, &b, &seal);
 }
+
+/* DIG's STUN answers whoever asks with a whole header: bytes behind the message, attributes that
+ * must be understood, a length that is no multiple of four are all the same to it (dig.md §11). The
+ * reply is never longer than 44 bytes, the request never shorter than 20. */
+bool turn_on_binding_dig(const struct turn_tuple *tuple, struct bytes in, struct turn_out *out)
+{
+    const struct turn_seal seal = { .mac = STUN_MAC_NONE };
+    struct stun_addr mapped = stun_addr_of(&tuple->client);
+    struct stun_build b;
+    struct stun_head h;
+
+    if (tuple->transport != TURN_UDP || !stun_head_decode(in, &h) || !h.cookie ||
+        h.type != stun_type(STUN_BINDING, STUN_REQUEST) || in.n - STUN_HEADER < h.length)
+        return false;
+    turn_reply_begin(out, &b, stun_type(STUN_BINDING, STUN_SUCCESS), in.p + 4);
+    stun_put_addr(&b, STUN_XOR_MAPPED_ADDRESS, &mapped);
+    turn_reply_end(out, &b, &seal);
+    return true;
+}

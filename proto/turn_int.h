@@ -119,6 +119,8 @@ unsigned turn_judge_peer(const struct turn_req *r, const struct stun_addr *peer)
 /* turn_binding.c */
 void turn_on_binding(const struct turn *t, const struct turn_tuple *tuple, const struct stun_msg *m,
                      struct turn_out *out);
+/* By the header alone (dig.md §11). false: it is for turn_on_binding, or for nobody. */
+bool turn_on_binding_dig(const struct turn_tuple *tuple, struct bytes in, struct turn_out *out);
 
 void turn_reply_begin(struct turn_out *out, struct stun_build *b, uint16_t type,
                       const uint8_t id[STUN_ID]);

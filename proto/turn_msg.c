@@ -173,6 +173,10 @@ static void on_stun(struct turn *t, struct turn_now now, const struct turn_tuple
             turn_on_binding(t, tuple, m, out);
         return;
     }
+    if (t->config.limits.binding_only) {
+        out->drop = TURN_DROP_METHOD;
+        return;
+    }
     if (method == STUN_SEND && class == STUN_INDICATION && !m->classic) {
         on_send(t, now.ms, m, out);
         if (out->act == TURN_RELAY)
@@ -209,6 +213,8 @@ void turn_on_message(struct turn *t, struct turn_now now, const struct turn_tupl
             turn_heard(t, tuple, out->alloc, out);
         return;
     }
+    if (l->binding_dig && turn_on_binding_dig(tuple, in, out))
+        return;
     enum stun_verdict v =
         first == FIRST_STUN ? stun_decode(in, l->classic ? STUN_CLASSIC : 0, &m) : STUN_FOREIGN;
 

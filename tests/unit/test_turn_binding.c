@@ -164,3 +164,100 @@ Test(turn_behaviour, padding_leaves_room_for_a_fingerprint)
         cr_expect(w.out.reply.n <= in.n || !stun_has(&w.reply, STUN_PADDING));
     }
 }
+
+/* ---- the DIG relay's way (dig.md §11) ------------------------------------------------------ */
+
+#define DIG_ASK "000100002112a442a1b2c3d4e5f60718293a4b5c"
+#define DIG_TOLD "0101000c2112a442a1b2c3d4e5f60718293a4b5c002000080001bd53e721c055"
+#define DIG_CLIENT "198.51.100.23:40001"
+
+static void dig(void)
+{
+    world();
+    w.config.limits.binding_dig = true;
+    world_begin();
+}
+
+TestSuite(turn_binding_dig, .init = dig);
+
+/* As hexadecimal digits, empty for silence. */
+static const char *dig_told(const char *client, const char *in)
+{
+    static char text[2 * TURN_REPLY_MAX + 1];
+    struct turn_tuple tuple = tuple_of(client);
+
+    memset(w.buf, 0xa5, sizeof(w.buf));
+    w.out = turn_out_of(w.buf, sizeof(w.buf));
+    turn_on_message(&w.t, w.now, &tuple, hex(in), &w.out);
+    text[0] = '\0';
+    for (size_t i = 0; i < w.out.reply.n; i++)
+        snprintf(text + 2 * i, 3, "%02x", w.out.reply.p[i]);
+    return text;
+}
+
+Test(turn_binding_dig, dig_46_both_vectors)
+{
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, DIG_ASK), DIG_TOLD));
+    cr_expect(eq(str, (char *)dig_told("[2001:db8:7::9]:40001", DIG_ASK),
+                 "010100182112a442a1b2c3d4e5f60718293a4b5c"
+                 "002000140002bd530113a9faa1b5c3d4e5f60718293a4b55"));
+}
+
+Test(turn_binding_dig, dig_47_what_comes_with_it_changes_nothing)
+{
+    static const char *const same[] = {
+        DIG_ASK "00",                                               /* behind the message */
+        DIG_ASK "0000000000000000",                                 /* */
+        "000100022112a442a1b2c3d4e5f60718293a4b5c0000",             /* no multiple of four */
+        "000100032112a442a1b2c3d4e5f60718293a4b5cffffffff",         /* and one beyond */
+        "000100042112a442a1b2c3d4e5f60718293a4b5c7fff0000",         /* must be understood */
+        "000100042112a442a1b2c3d4e5f60718293a4b5c0006ffff",         /* ends behind the end */
+        "000100082112a442a1b2c3d4e5f60718293a4b5c0006000461626364", /* USERNAME */
+        "000100082112a442a1b2c3d4e5f60718293a4b5c80280004deadbeef", /* a wrong FINGERPRINT */
+        "000100082112a442a1b2c3d4e5f60718293a4b5c0003000400000006", /* CHANGE-REQUEST */
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(same); i++)
+        cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, same[i]), DIG_TOLD), "%s", same[i]);
+    cr_expect(eq(sz, w.out.reply.n, 32), "FINGERPRINT and SOFTWARE are not added");
+}
+
+Test(turn_binding_dig, dig_47_all_else_is_met_with_silence)
+{
+    static const char *const silent[] = {
+        "",
+        "000100002112a442a1b2c3d4e5f60718293a4b",   /* 19 bytes */
+        "000100002112a443a1b2c3d4e5f60718293a4b5c", /* another cookie: RFC 3489 */
+        "001100002112a442a1b2c3d4e5f60718293a4b5c", /* an indication */
+        "010100002112a442a1b2c3d4e5f60718293a4b5c", /* a response */
+        "011100002112a442a1b2c3d4e5f60718293a4b5c", /* an error */
+        "000100042112a442a1b2c3d4e5f60718293a4b5c", /* more than is there */
+        "000100042112a442a1b2c3d4e5f60718293a4b5c000000",
+        "400100002112a442a1b2c3d4e5f60718293a4b5c", /* the top bits */
+        "800100002112a442a1b2c3d4e5f60718293a4b5c",
+        "c00100002112a442a1b2c3d4e5f60718293a4b5c",
+        "000200002112a442a1b2c3d4e5f60718293a4b5c",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(silent); i++)
+        cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, silent[i]), ""), "%s", silent[i]);
+    w.t.config.limits.binding_only = true;
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, "000300002112a442a1b2c3d4e5f60718293a4b5c"), ""),
+              "nobody learns that Allocate has a name here");
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, DIG_ASK), DIG_TOLD));
+    w.t.config.limits.binding_only = false;
+    cr_expect(
+        eq(sz, strlen(dig_told(DIG_CLIENT, "000300002112a442a1b2c3d4e5f60718293a4b5c")) > 0, 1),
+        "with credentials there is TURN");
+}
+
+Test(turn_binding_dig, elsewhere_and_over_streams_the_rules_are_stuns)
+{
+    w.t.config.limits.binding_dig = false;
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, DIG_ASK), DIG_TOLD));
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, DIG_ASK "00"), ""));
+    w.t.config.limits.binding_dig = true;
+    w.transport = TURN_TCP;
+    cr_expect(eq(str, (char *)dig_told(DIG_CLIENT, DIG_ASK "00"), ""));
+    w.transport = TURN_UDP;
+}

@@ -258,3 +258,71 @@ Test(turn_host, threads_share_what_a_user_may_carry, .timeout = 60)
     cr_assert_eq(atomic_load(&carried_by_all), 2500001, "a quarter of a second's, and one more");
     finish();
 }
+
+/* dig.md §11: a source that is refused uses up nothing of what all have. */
+Test(turn_host, replies_to_all_are_so_many_per_second)
+{
+    unsigned n = 0;
+
+    HOST("--turn-replies-per-ip=5", "--turn-replies-total=100");
+    cr_expect_eq(replies("192.0.2.1:1", 1000, 1010, 1), 5u);
+    for (unsigned i = 0; i < 40; i++) {
+        char from[32];
+
+        snprintf(from, sizeof(from), "198.51.100.%u:1", i);
+        n += replies(from, 1010, 1020, 1);
+    }
+    cr_expect(n >= 94 && n <= 100, "%u of one network too", n);
+    n = 0;
+    for (unsigned s = 0; s < 10; s++)
+        for (unsigned i = 0; i < 100; i++) {
+            char from[32];
+
+            snprintf(from, sizeof(from), "203.0.%u.%u:1", s, i);
+            n += replies(from, 2000 + 1000 * s, 3000 + 1000 * s, 100);
+        }
+    cr_expect(n >= 950 && n <= 1100, "%u in ten seconds", n);
+    finish();
+}
+
+static bool known_one(void *arg, const struct netaddr *client)
+{
+    (void)arg;
+    return client->ip[15] == 99;
+}
+
+/* dig.md §21: made-up addresses do not silence STUN for those who are here. */
+Test(turn_host, a_flood_leaves_replies_for_who_is_connected)
+{
+    unsigned flood = 0, known = 0, stranger = 0;
+
+    HOST("--turn-replies-per-ip=5", "--turn-replies-total=1000");
+    h.is_known = known_one;
+    for (unsigned ms = 0; ms < 3000; ms++) {
+        for (unsigned i = 0; i < 5; i++) {
+            char from[32];
+
+            snprintf(from, sizeof(from), "203.%u.%u.%u:1", ms >> 8, ms & 255, i);
+            flood += replies(from, 1000 + ms, 1001 + ms, 1);
+        }
+        if (ms % 500 == 499) { /* after the flood had its turn */
+            known += replies("192.0.2.99:1", 1000 + ms, 1001 + ms, 1);
+            stranger += replies("192.0.2.98:1", 1000 + ms, 1001 + ms, 1);
+        }
+    }
+    cr_expect_eq(known, 6u);
+    cr_expect_leq(stranger, 2u, "the test floods well");
+    cr_expect(flood > 3000 && flood < 4100, "%u", flood);
+    finish();
+}
+
+Test(turn_host, zero_switches_either_limit_off)
+{
+    HOST("--turn-replies-per-ip=0", "--turn-replies-total=0");
+    cr_expect_eq(replies("192.0.2.1:1", 1000, 11000, 1), 10000u);
+    finish();
+    HOST("--turn-replies-per-ip=0", "--turn-replies-total=10");
+    cr_expect_eq(replies("192.0.2.1:1", 1000, 1005, 1), 5u);
+    cr_expect_eq(replies("192.0.2.2:1", 1005, 1025, 1), 5u);
+    finish();
+}
