@@ -15,9 +15,9 @@ enum {
     VARIANTS = 256, /* of each foe: as many as there are first bytes */
     VARIANTS_HUGE = 6,
     BATCH = 32, /* datagrams in one call */
-    READ_NS = 2000000,
-    LATE_MS = 200, /* answers on their way when the flood is over */
-    NAP_NS = 200000,
+    READ_NS = 4000000,
+    LATE_MS = 100,   /* answers on their way when the flood is over */
+    NAP_NS = 400000, /* per ms between bursts */
     CODES = 700,
     SLOW_STEP = 8, /* bytes of a connection before the next one's turn */
 };
@@ -273,7 +273,7 @@ static void publish(void)
 
 static void run_for(double s)
 {
-    static const struct timespec nap = { 0, NAP_NS };
+    const struct timespec nap = { 0, NAP_NS * (lt_opt.burst_ms ? lt_opt.burst_ms : 1) };
     uint64_t now = load_now_ns(), until = now + (uint64_t)(s * 1e9);
 
     for (; now < until && !lt_counters[LT_CT_STOP]; now = load_now_ns()) {

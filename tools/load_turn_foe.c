@@ -157,7 +157,7 @@ static size_t make_allocate(struct lt_alloc *a, unsigned variant, uint8_t *buf, 
 
 static size_t make_method(struct lt_alloc *a, unsigned variant, uint8_t *buf, size_t cap)
 {
-    static const uint16_t methods[] = { 0x000, 0x002, 0x005, 0x00d, 0x080, 0x7ff, 0xfff };
+    static const uint16_t methods[] = { 0x000, 0x002, 0x005, 0x00d, 0x080, 0x0ee, 0x0ff };
     struct stun_build b;
 
     (void)a;

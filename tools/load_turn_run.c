@@ -10,6 +10,7 @@ enum {
     DRAIN_NS = 300000000,
     COLD_NS = 5000000, /* sockets without data are looked at so often */
     NAP_NS = 50000,
+    BURST_NAP_NS = 400000, /* a part of the time between bursts, per ms of it */
     HELLO_TRIES = 20,
 };
 
@@ -172,7 +173,7 @@ static void turn(void)
         }
     }
     if (!some && lt_opt.sleep) {
-        struct timespec nap = { 0, lt_opt.burst_ms ? 4 * NAP_NS : NAP_NS };
+        struct timespec nap = { 0, lt_opt.burst_ms ? lt_opt.burst_ms * BURST_NAP_NS : NAP_NS };
 
         nanosleep(&nap, NULL);
     }

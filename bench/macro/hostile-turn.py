@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""bench/run hostile-turn: what floods of malformed messages do to the CPU that other clients' datagrams
+cost. bench/README.md explains the method."""
+import json
+import mmap
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from macro import hostile, report
+from macro.report import show, spread
+from macro.servers import ROOT, Bench, Failed, Missing, log
+from macro.turn import SECRET, TurnBench
+
+BAR = 1.10  # others' CPU per datagram may be this many times what it is without the flood
+SETTLE_S, WINDOW_S = .05, .25
+BURST_MS = {"others": 1, "flood": 2}
+FOES_AT = ",".join(f"127.66.0.{n}" for n in range(1, 21))
+
+# What others send: ChannelData to peers. Options of the generator; datagrams per second.
+OTHERS = {"singles": (["--allocations", 64, "--train", 1, "--size", 120], 15_000, 60_000),
+          "trains": (["--allocations", 16, "--train", 16, "--size", 1200], 64_000, 256_000)}
+
+# Ops per second: of datagrams, units and bytes a rate that takes a tenth to a fifth of the server's
+# core, and so of the connections.
+KINDS = {kind: 40_000 for kind in (
+    "random", "empty", "truncated", "length", "cookie", "fingerprint", "allocate", "limited", "method",
+    "class", "orphan", "unknown", "duplicate", "integrity", "nonce", "channel", "channel-length", "send",
+    "stranger", "mixed", "tcp-units")}
+KINDS |= {"oversize": 30_000, "huge": 1_500, "peers": 15_000, "tcp-slow": 30_000, "tcp-half": 3_000,
+          "tcp-garbage": 3_000, "tcp-open": 3_000}
+SLOTS = {"tcp-slow": 200, "tcp-half": 1000, "tcp-garbage": 200, "tcp-open": 200}
+
+
+class HostileBench(TurnBench):
+    def __init__(self, opt):
+        Bench.__init__(self, opt)  # nobody else's server is needed
+        self.veth, self.coturn = None, {}
+
+
+class Load(hostile.Load):
+    """One run of load-turn, and the page of its counts."""
+
+    def __init__(self, bench, server, *args):
+        fd, self.path = tempfile.mkstemp(prefix="sluice-bench-page-")
+        os.ftruncate(fd, 512)
+        self.page = mmap.mmap(fd, 512)
+        os.close(fd)
+        command = [bench.bin / "load-turn", "--to", f"{server.address}:{server.port}", "--secret", SECRET,
+                   "--json", "--quiet", "--sleep", "--warm", 0, "--duration", 300, "--counters",
+                   self.path, *args]
+        self.process = subprocess.Popen(
+            [str(w) for w in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, bench.load_core))
+
+
+def softirq_s():
+    """The kernel's threads that finish network work which nobody's call did."""
+    total = 0
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text().startswith("ksoftirqd/"):
+                total += int((comm.parent / "schedstat").read_text().split()[0])
+        except OSError:
+            pass
+    return total / 1e9
+
+
+STATES = ("low", "high", "flood low", "flood high", "flood")
+
+
+def window(server, state, rates, others, flood):
+    """One window in a state. Paused means: no new sends; who is there stays."""
+    others.set("rate", rates["high" in state])
+    others.set("pause", state == "flood")
+    flood.set("pause", "flood" not in state)
+    time.sleep(SETTLE_S)
+    began, cpu = time.monotonic(), hostile.cpu_s(server.process.pid) + softirq_s()
+    received, ops = others.received, flood.ops
+    time.sleep(WINDOW_S)
+    got, done = others.received - received, flood.ops - ops
+    cpu = hostile.cpu_s(server.process.pid) + softirq_s() - cpu
+    s = time.monotonic() - began
+    return {"cpu": cpu / s, "per_s": got / s, "ops": done / s}
+
+
+def measure(bench, kind, others):
+    args, *rates = OTHERS[others]
+    flags = ["--turn-replies-per-ip", 50] if kind == "limited" else []
+    server = bench.turn("sluice", flags=flags)
+    loads = []
+    try:
+        loads.append(Load(bench, server, *args, "--batch", 1, "--peers", 4, "--rate", rates[0],
+                          "--burst-ms", BURST_MS["others"]))
+        loads[0].until(lambda: loads[0].received > rates[0] // 10, "others")
+        loads.append(Load(bench, server, "--foe", "allocate" if kind == "limited" else kind, "--rate",
+                          KINDS[kind], "--slots", SLOTS.get(kind, 16), "--bind", FOES_AT, "--burst-ms",
+                          BURST_MS["flood"]))
+        loads[1].until(lambda: loads[1].ops > KINDS[kind] // 10, kind)
+        taken = {state: [] for state in STATES}
+        for r in range(2 * bench.opt.rounds):
+            for i in range(len(STATES)):
+                state = STATES[(r + i) % len(STATES)]
+                taken[state].append(window(server, state, rates, *loads))
+        told = loads[1].stop()
+        kept = loads[0].stop()  # exit status 0: what came was what had been sent
+    finally:
+        for load in loads:
+            load.kill()
+        server.stop()
+    return row_of(kind, others, rates, taken, told, kept)
+
+
+def slopes(low, high, per_op, rates):
+    """CPU-seconds per further datagram, round by round, without what a different number of ops costs."""
+    return [(h["cpu"] - l["cpu"] - per_op * (h["ops"] - l["ops"])) / (h["per_s"] - l["per_s"])
+            for l, h in zip(low, high) if h["per_s"] - l["per_s"] > (rates[1] - rates[0]) / 2]
+
+
+def row_of(kind, others, rates, taken, told, kept):
+    """As in hostile.py: the flood's own cost is taken beside others, where it wakes nobody."""
+    per_op = statistics.median((f["cpu"] - l["cpu"]) / f["ops"]
+                               for l, f in zip(taken["low"], taken["flood low"]) if f["ops"])
+    without = slopes(taken["low"], taken["high"], 0, rates)
+    beside = slopes(taken["flood low"], taken["flood high"], per_op, rates)
+    if min(len(without), len(beside)) < len(taken["low"]) / 2:
+        raise Failed(f"{kind}: the generator had too little of its core to load the server")
+    # All of it together may not cost more than its parts do alone.
+    sums = [(b["cpu"] - f["cpu"]) / b["per_s"] for b, f in zip(taken["flood high"], taken["flood"])
+            if b["per_s"]]
+    whole = [h["cpu"] / h["per_s"] for h in taken["high"] if h["per_s"]]
+
+    def of(state, key):
+        return statistics.median(w[key] for w in taken[state])
+
+    def ns(values):
+        return spread([1e9 * v for v in values])
+    return {"kind": kind, "others": others, "without": ns(without), "beside": ns(beside),
+            "ratio": statistics.median(beside) / statistics.median(without),
+            "sum_ratio": statistics.median(sums) / statistics.median(whole),
+            "us_per_op": 1e6 * per_op, "us_per_op_alone": 1e6 * of("flood", "cpu") / of("flood", "ops"),
+            "ops_per_s": of("flood high", "ops"), "flood_share": of("flood", "cpu"),
+            "per_s": of("high", "per_s"), "per_s_beside": of("flood high", "per_s"),
+            "lost": kept["lost"], "sent": kept["total_sent"], "answers": told["answers"],
+            "opened": told["opened"], "ended": told["ended"]}
+
+
+def over(row):
+    return max(row["ratio"], row["sum_ratio"]) >= BAR
+
+
+def text_of(res):
+    m, parts = res["machine"], []
+    parts.append(f"# hostile-turn\n\n{m['when']}, {m['cpu']}, {m['cores']} cores, Linux {m['kernel']}, commit "
+                 f"{m['commit']}{' with changes' if m['changed'] else ''}, load at the start {m['load']}; "
+                 f"{2 * res['rounds']} windows of {WINDOW_S} s in each state; median [quartiles].")
+    for others, (_, low, high) in OTHERS.items():
+        rows = [r for r in res["floods"] if r["others"] == others]
+        if rows:
+            parts.append(f"## Others send {others}, {low} and {high} datagrams a second: ns of CPU per "
+                         "further one\n\n" + report.table(
+                ["flood", "without", "beside", f"times (bar {BAR})", "sum of parts", "ops/s", "µs per op",
+                 "alone", "flood's share of a core", "others' lost"],
+                [[r["kind"], show(r["without"], 0), show(r["beside"], 0), f"{r['ratio']:.2f}",
+                  f"{r['sum_ratio']:.2f}", f"{r['ops_per_s']:.0f}", f"{r['us_per_op']:.2f}",
+                  f"{r['us_per_op_alone']:.2f}", f"{r['flood_share']:.2f}",
+                  f"{1e6 * r['lost'] / max(1, r['sent']):.0f} in a million"] for r in rows]))
+    return "\n\n".join(parts)
+
+
+def run(opt):
+    """--only takes singles and trains, and kinds of floods."""
+    words = opt.only.split(",") if opt.only else []
+    if any(w not in OTHERS and w not in KINDS for w in words):
+        print("groups: " + ", ".join([*OTHERS, *KINDS]), file=sys.stderr)
+        return 0 if opt.only == "list" else 2
+    kinds = [w for w in words if w in KINDS] or list(KINDS)
+    groups = [w for w in words if w in OTHERS] or list(OTHERS)
+    try:
+        bench = HostileBench(opt)
+    except Missing as e:
+        print(e, file=sys.stderr)
+        return 77
+    res = {"name": "hostile-turn", "machine": report.machine(ROOT), "rounds": opt.rounds, "floods": []}
+    try:
+        for others in groups:
+            for kind in kinds:
+                row = measure(bench, kind, others)
+                res["floods"].append(row)
+                log(f"{others}, {kind}: {row['ratio']:.2f} times, sum {row['sum_ratio']:.2f}" +
+                    (", over the bar" if over(row) else ""))
+    except Failed as e:
+        print(e, file=sys.stderr)
+        return 1
+    finally:
+        bench.close()
+    report.write(opt.out, "hostile-turn", res, text_of(res), {})
+    print(json.dumps(res, indent=1) if opt.json else text_of(res))
+    return 1 if any(over(r) for r in res["floods"]) else 0
