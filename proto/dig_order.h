@@ -13,7 +13,7 @@
 
 #include "proto/base.h"
 
-enum { DIG_ORDER_CHUNK = 52, DIG_ORDER_LEVELS = 8 };
+enum { DIG_ORDER_CHUNK = 51, DIG_ORDER_LEVELS = 8 };
 
 /* How items compare: by prefix, then, if `whole` is given, by its bytes, the shorter first. Where
  * `whole` is given, prefix must agree with it: dig_order_prefix() of the same bytes. */
@@ -29,13 +29,13 @@ struct dig_order_key {
 uint64_t dig_order_prefix(struct bytes whole); /* the first 8 bytes, big-endian, zeroes behind */
 
 struct dig_order_chunk {
-    uint32_t n;
-    uint32_t next[DIG_ORDER_LEVELS]; /* chunk + 1; 0: none */
-    uint32_t prev;                   /* likewise; also the free list */
-    uint32_t height;
+    uint64_t low;  /* prefix of item[0] */
+    uint32_t prev; /* chunk + 1; 0: none. Also the free list */
+    uint32_t height, n;
+    uint32_t next[DIG_ORDER_LEVELS]; /* chunk + 1 */
     uint32_t item[DIG_ORDER_CHUNK];
-    uint64_t low; /* prefix of item[0] */
 };
+static_assert(sizeof(struct dig_order_chunk) == 256, "whole cache lines");
 struct dig_order_pool {
     struct dig_order_chunk *chunk; /* keeps */
     uint32_t max, fresh, free, used;
