@@ -189,7 +189,7 @@ static bool read_all(struct bytes in, struct http_head *h)
     struct bytes line, name, value;
     struct utf8 u = { 0 };
 
-    if (h->dig_rules && (!utf8_feed(&u, in.p, in.n) || !utf8_whole(&u)))
+    if (h->dig_rules && !utf8_feed(&u, in.p, in.n)) /* its last byte is a line feed */
         return false;
     http_head_init(&again, h->max, h->dig_rules);
     do

@@ -161,7 +161,6 @@ static uint16_t open_frame(struct ws_rx *w)
         if (op != WS_OP_CONTINUATION) {
             w->message = op;
             w->begun = false;
-            w->utf8 = (struct utf8){ 0 };
         }
         w->message_n += (uint32_t)length;
     }
@@ -225,8 +224,7 @@ static enum ws_step control(struct ws_rx *w, uint8_t **p, size_t *n, struct ws_e
         at = take(p, n, size);
     else if (!keep(w, p, n, size))
         return WS_NEED_MORE;
-    if (!w->client)
-        ws_mask(at, size, w->mask, 0);
+    ws_mask(at, size, w->mask, 0); /* a server's frame has zeroes for one */
     *ev = (struct ws_event){ .p = at, .n = size };
     w->left = 0;
     w->kept_n = 0;

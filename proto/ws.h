@@ -81,7 +81,7 @@ struct ws_rx {
     bool begun;         /* a piece of it was given */
     bool client;        /* we are the client: frames come unmasked */
     uint8_t kept_n;
-    struct utf8 utf8;
+    struct utf8 utf8;             /* of the text; whole between messages */
     uint8_t mask[4];              /* turned so that [0] is the next byte's */
     uint8_t kept[WS_CONTROL_MAX]; /* of a header, or of a control payload */
 };

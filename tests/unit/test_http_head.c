@@ -202,8 +202,10 @@ Test(http_head_decode, is_not_quadratic)
         struct http_head h;
 
         http_head_init(&h, HTTP_HEAD_BYTES_MAX, true);
-        for (size_t n = 0; n < sizeof(big); n++)
+        for (size_t n = 0; n < sizeof(big); n++) {
             cr_assert_eq(http_head_decode(bytes_of(big, n), &h), HTTP_HEAD_MORE);
+            cr_assert_eq(h.seen_n, n);
+        }
         cr_assert_eq(http_head_decode(bytes_of(big, sizeof(big)), &h), HTTP_HEAD_LARGE);
     }
     took = test_real_ms() - began;
