@@ -80,6 +80,17 @@ static size_t make_random(struct lt_alloc *a, unsigned variant, uint8_t *buf, si
     return n;
 }
 
+/* No foe: what a client says to keep its NAT open (RFC 8489 §2.3), for figures to compare with. */
+static size_t make_keepalive(struct lt_alloc *a, unsigned variant, uint8_t *buf, size_t cap)
+{
+    struct stun_build b;
+
+    (void)a;
+    (void)variant;
+    begin(&b, buf, cap, stun_type(STUN_BINDING, STUN_INDICATION));
+    return end(&b);
+}
+
 static size_t make_empty(struct lt_alloc *a, unsigned variant, uint8_t *buf, size_t cap)
 {
     (void)a;
@@ -398,6 +409,7 @@ static size_t make_half(struct lt_alloc *a, unsigned variant, uint8_t *buf, size
 
 static const struct lt_foe kinds[] = {
     { "random", LT_FOE_UDP, make_random, false },
+    { "keepalive", LT_FOE_UDP, make_keepalive, false },
     { "empty", LT_FOE_UDP, make_empty, false },
     { "truncated", LT_FOE_UDP, make_truncated, false },
     { "length", LT_FOE_UDP, make_length, false },
