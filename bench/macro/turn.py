@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from macro import report
+from macro.loop import Loop
 from macro.report import show, spread
 from macro.servers import ROOT, Bench, Failed, Missing, Server, free_port, log
 from macro.veth import Veth
@@ -74,7 +75,7 @@ class Coturn(Server):
 class TurnBench(Bench):
     def __init__(self, opt):
         super().__init__(opt)
-        self.veth = None
+        self.veth = self.loop = None
         self.coturn = {"coturn": coturn_home()}
         if opt.coturn:
             usr = pathlib.Path(opt.coturn).resolve()
@@ -86,8 +87,9 @@ class TurnBench(Bench):
             self.coturn["coturn-new"] = (program, None)
 
     def close(self):
-        if self.veth:
-            self.veth.close()
+        for place in self.veth, self.loop:
+            if place:
+                place.close()
         super().close()
 
     def names(self, *names):
@@ -96,7 +98,7 @@ class TurnBench(Bench):
     def turn(self, name, end=None, flags=()):
         """A server; end: behind the wire instead of on loopback."""
         address = self.veth.address["server"] if end else "127.0.0.1"
-        enter = self.veth.enter("server") if end else []
+        enter = self.veth.enter("server") if end else self.loop.enter() if self.loop else []
         if name in BARE:
             kind = {"recv/send": "plain", "gro-gso": "gro", "splice": "splice"}[name]
             server = Server(name, [*enter, self.bin / "bench-turn", kind, address, "@PORT@"],
@@ -128,6 +130,8 @@ class TurnBench(Bench):
         if server.end:
             command = [*self.veth.enter("load"), *command, "--bind", self.veth.address["load"],
                        "--kernel-pid", self.veth.napi["server"]]
+        elif self.loop:
+            command = [*self.loop.enter(), *command]
         try:
             done = subprocess.run([str(w) for w in command], capture_output=True, text=True,
                                   timeout=300,
@@ -304,10 +308,14 @@ def memory(bench):
 
 
 def streams(bench):
-    """RFC 6062 beside a bare splice loop."""
-    servers = all_of(bench, bench.names("sluice", "splice"))
-    rows = []
+    """RFC 6062 beside a bare splice loop, over cubic."""
     try:
+        bench.loop = Loop()
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise Missing(f"streams: a namespace whose routes say cubic (root?): {e}") from None
+    servers, rows = [], []
+    try:
+        servers = all_of(bench, bench.names("sluice", "splice"))
         for count in (1, 16):
             log(f"RFC 6062, {count} streams")
             taken = alternate(bench, servers, ["--tcp-relay", "--allocations", count])
@@ -321,6 +329,8 @@ def streams(bench):
     finally:
         for s in servers:
             s.stop()
+        bench.loop.close()
+        bench.loop = None
     return rows
 
 
