@@ -37,7 +37,7 @@ enum {
     CONFIG_NOTES_MAX = 24,
     CONFIG_NOTE_MAX = 256,
     CONFIG_SETTINGS_MAX = 128,
-    DIG_MESSAGE_MAX = 16 << 20, /* the highest dig_message_bytes_max */
+    CONFIG_DIG_MESSAGE_MAX = 16 << 20, /* the highest dig_message_bytes_max */
 };
 
 /* 0.0.0.0 or ::. */

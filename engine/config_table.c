@@ -395,7 +395,7 @@ const struct setting config_settings[] = {
       U64("dig-max-bytes-per-conn", dig_bytes_per_conn_max, 0, UINT64_C(1) << 60, 1,
           "of messages, as long as it lives (0)") },
     { .group = G_DIG,
-      U32("dig-max-message-bytes", dig_message_bytes_max, 1, DIG_MESSAGE_MAX, 1,
+      U32("dig-max-message-bytes", dig_message_bytes_max, 1, CONFIG_DIG_MESSAGE_MAX, 1,
           "of one message (4718592: a payload of 1 MiB as JSON)") },
     { .group = G_DIG,
       U32("dig-queue-messages", dig_queue_messages_max, 1, COUNT_MAX, 1,
