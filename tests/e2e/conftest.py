@@ -7,6 +7,7 @@ import os
 import pytest
 
 import relay as relay_module
+from digd import Digd
 from relay import Relay
 from turnd import Turnd
 
@@ -95,6 +96,35 @@ def turn_start(tmp_path):
 
     def make(*flags, **options):
         live = Turnd(tmp_path / ('t%d' % len(started)), *flags, **options)
+        started.append(live)
+        return live.start()
+    yield make
+    for live in started:
+        live.finish()
+
+
+@pytest.fixture(scope='module')
+def dig_shared(tmp_path_factory):
+    """One DIG relay for the tests of a file that leave it as they found it."""
+    live = Digd(tmp_path_factory.mktemp('dig')).start()
+    yield live
+    live.finish()
+
+
+@pytest.fixture
+def digd(dig_shared):
+    yield dig_shared
+    dig_shared.forget()
+    dig_shared.check()
+
+
+@pytest.fixture
+def dig_start(tmp_path):
+    """Starts DIG relays with flags of their own; see digd.Digd."""
+    started = []
+
+    def make(*flags, **options):
+        live = Digd(tmp_path / ('d%d' % len(started)), *flags, **options)
         started.append(live)
         return live.start()
     yield make
