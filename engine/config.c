@@ -436,7 +436,7 @@ int config_load(struct config *c, int argc, char **argv, char **envp)
     if (ok) {
         enum preset preset = choose_preset(f, file, argv, envp);
 
-        ok = dig_command(c, f, preset == PRESET_DIG) && apply_sources(&d, f, file, preset);
+        ok = config_dig_command(c, f, preset == PRESET_DIG) && apply_sources(&d, f, file, preset);
     }
     conffile_free(file);
     free(f);

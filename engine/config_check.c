@@ -369,7 +369,7 @@ bool config_finish(struct draft *d)
 
     static_assert(SHARDS_MAX == 64, "the range of --shards in config_flags.c");
     if (!finish_p2p(d) || !finish_http(d) || !finish_paths(d) || !finish_turn(d) ||
-        !finish_acl(d) || !dig_finish(d))
+        !finish_acl(d) || !config_dig_finish(d))
         return false;
     c->circuit_limit.present = c->circuit_limit.duration_s || c->circuit_limit.data_bytes;
     finish_notes(d);

@@ -60,7 +60,7 @@ const struct dig_name config_dig_names[] = {
 };
 const size_t config_dig_names_n = ARRAY_LEN(config_dig_names);
 
-const struct dig_name *dig_name_of(const char *flag)
+const struct dig_name *config_dig_name_of(const char *flag)
 {
     for (size_t i = 0; i < config_dig_names_n; i++)
         if (config_dig_names[i].flag && strcmp(config_dig_names[i].flag, flag) == 0)
@@ -102,7 +102,7 @@ static void unname(struct listen_at *at, uint16_t port)
         at->named = false;
 }
 
-bool dig_set(struct draft *d, const struct dig_name *n, const char *value)
+bool config_dig_set(struct draft *d, const struct dig_name *n, const char *value)
 {
     const struct setting *s = setting_find(n->setting);
     struct config *c = d->c;
@@ -126,14 +126,14 @@ bool dig_set(struct draft *d, const struct dig_name *n, const char *value)
     return true;
 }
 
-bool dig_env_apply(struct draft *d)
+bool config_dig_env_apply(struct draft *d)
 {
     for (size_t i = 0; i < config_dig_names_n; i++) {
         const struct dig_name *n = &config_dig_names[i];
         const char *value = n->env ? env_own(d, n->env) : NULL;
         uint64_t v;
 
-        if (!value || dig_set(d, n, value))
+        if (!value || config_dig_set(d, n, value))
             continue;
         if (n->how == DIG_STRICT ||
             (is_number(value, &v) && v < setting_find(n->setting)->lo)) { /* understood, refused */
@@ -145,7 +145,7 @@ bool dig_env_apply(struct draft *d)
     return true;
 }
 
-bool dig_command(struct config *c, const struct flags *f, bool dig)
+bool config_dig_command(struct config *c, const struct flags *f, bool dig)
 {
     static const struct {
         const char *word;
@@ -243,7 +243,7 @@ static bool finish_queue(struct draft *d)
     return false;
 }
 
-bool dig_finish(struct draft *d)
+bool config_dig_finish(struct draft *d)
 {
     struct config *c = d->c;
     bool cert = c->dig_tls_cert[0], key = c->dig_tls_key[0];

@@ -243,7 +243,7 @@ static bool apply_preset(struct draft *d)
     }
     if (d->c->preset == PRESET_DUSK)
         dusk_turn_env(d);
-    return d->c->preset != PRESET_DIG || dig_env_apply(d);
+    return d->c->preset != PRESET_DIG || config_dig_env_apply(d);
 }
 
 bool env_apply_preset(struct draft *d)

@@ -22,7 +22,7 @@ static void refuse_flag(const struct argp_state *state)
 
     if (strncmp(what, "--", 2) == 0) {
         s = setting_find(what + 2);
-        n = s ? NULL : dig_name_of(what + 2);
+        n = s ? NULL : config_dig_name_of(what + 2);
         s = n ? setting_find(n->setting) : s;
     }
     if (s && s->arg)
@@ -63,7 +63,8 @@ static error_t on_setting(struct flags *f, int key, const char *arg)
         config_refuse("more than %d flags: use --config FILE", GIVEN_MAX);
         return E2BIG;
     }
-    f->given[f->given_n++] = (struct given){ s, n ? n : dig_name_of(s->name), arg ? arg : "true" };
+    f->given[f->given_n++] =
+        (struct given){ s, n ? n : config_dig_name_of(s->name), arg ? arg : "true" };
     return 0;
 }
 
@@ -239,7 +240,8 @@ bool flags_apply(struct draft *d, const struct flags *f)
     for (unsigned i = 0; i < f->given_n; i++) {
         const struct given *g = &f->given[i];
 
-        if (dig && g->dig ? dig_set(d, g->dig, g->value) : draft_set(d, g->setting, g->value))
+        if (dig && g->dig ? config_dig_set(d, g->dig, g->value)
+                          : draft_set(d, g->setting, g->value))
             continue;
         config_refuse("--%s=%s: accepted is %s", g->setting ? g->setting->name : g->dig->flag,
                       g->setting && g->setting->secret ? "***" : g->value, d->why);

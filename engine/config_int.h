@@ -131,13 +131,13 @@ struct dig_name {
 };
 extern const struct dig_name config_dig_names[];
 extern const size_t config_dig_names_n;
-const struct dig_name *dig_name_of(const char *flag); /* NULL: none */
+const struct dig_name *config_dig_name_of(const char *flag); /* NULL: none */
 /* As draft_set; numbers beyond our ranges are the end of them, for theirs are wider. */
-MUST_USE bool dig_set(struct draft *d, const struct dig_name *n, const char *value);
-MUST_USE bool dig_env_apply(struct draft *d);
+MUST_USE bool config_dig_set(struct draft *d, const struct dig_name *n, const char *value);
+MUST_USE bool config_dig_env_apply(struct draft *d);
 /* What the words of the command line ask for. Without preset dig there are none. */
-MUST_USE bool dig_command(struct config *c, const struct flags *f, bool dig);
-MUST_USE bool dig_finish(struct draft *d);
+MUST_USE bool config_dig_command(struct config *c, const struct flags *f, bool dig);
+MUST_USE bool config_dig_finish(struct draft *d);
 
 /* config_env.c */
 const char *env_own(const struct draft *d, const char *name);  /* a preset's own name */

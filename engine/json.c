@@ -99,7 +99,10 @@ void jw_key(struct jw *j, const char *key)
 void jw_str(struct jw *j, const char *text)
 {
     before_value(j);
-    put_text(j, text);
+    if (text)
+        put_text(j, text);
+    else
+        put(j, "null", 4);
 }
 
 void jw_u64(struct jw *j, uint64_t v)

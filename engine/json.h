@@ -18,7 +18,7 @@ struct jw jw_of(char *p, size_t cap);
 void jw_open(struct jw *j, char bracket);  /* { or [ */
 void jw_close(struct jw *j, char bracket); /* } or ] */
 void jw_key(struct jw *j, const char *key);
-/* Bytes that are no UTF-8 become U+FFFD; control characters are escaped. */
+/* Bytes that are no UTF-8 become U+FFFD; control characters are escaped; NULL is null. */
 void jw_str(struct jw *j, const char *text);
 void jw_u64(struct jw *j, uint64_t v);
 void jw_bool(struct jw *j, bool v);
