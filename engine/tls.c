@@ -12,7 +12,8 @@ enum {
     KEY_UPDATE_BYTES = 32, /* wolfSSL sends one when a key has been used often enough */
     WRITE_MAX = 1 << 30,
 };
-static_assert((int)RECORD_PLAIN_MAX == (int)TLS_SCRATCH_BYTES, "a record is gathered in the pool's scratch");
+static_assert((int)RECORD_PLAIN_MAX == (int)TLS_SCRATCH_BYTES,
+              "a record is gathered in the pool's scratch");
 
 struct tls {
     WOLFSSL *ssl;
@@ -55,6 +56,24 @@ static void refuse(struct tls *t, enum tls_why why)
         t->why = why;
 }
 
+/* wolfSSL wants a list that it may write to, and does not write to it. */
+static bool offer_alpn(struct tls *t)
+{
+    char list[TLS_ALPN_MAX * TLS_ALPN_NAME_MAX] = "";
+    size_t n = 0;
+
+    for (unsigned i = 0; i < t->server->alpn_count; i++) {
+        size_t more = strlen(t->server->alpn[i]);
+
+        if (n)
+            list[n++] = ',';
+        memcpy(list + n, t->server->alpn[i], more);
+        n += more;
+    }
+    return n == 0 || wolfSSL_UseALPN(t->ssl, list, (unsigned)n,
+                                     WOLFSSL_ALPN_CONTINUE_ON_MISMATCH) == WOLFSSL_SUCCESS;
+}
+
 struct tls *tls_new(struct tls_server *server, struct tls_pool *pool, tls_out *out, void *arg)
 {
     struct tls_account account = { .max = TLS_CONN_BYTES_MAX };
@@ -72,6 +91,10 @@ struct tls *tls_new(struct tls_server *server, struct tls_pool *pool, tls_out *o
                        .out_arg = arg };
     enter(t);
     t->ssl = wolfSSL_new(server->ctx);
+    if (t->ssl && !offer_alpn(t)) {
+        wolfSSL_free(t->ssl);
+        t->ssl = NULL;
+    }
     if (t->ssl) {
         wolfSSL_SetIOReadCtx(t->ssl, t);
         wolfSSL_SetIOWriteCtx(t->ssl, t);
@@ -97,7 +120,8 @@ void tls_free(struct tls *t)
 
     crypto_wipe(t, sizeof(*t));
     tls_pool_enter(pool, &account);
-    (void)tls_pool_sweep();
+    tls_pool_return(t);
+    tls_pool_sweep();
     tls_pool_leave();
     tls_server_drop(server);
 }
@@ -199,42 +223,30 @@ int tls_on_cert(int preverified, WOLFSSL_X509_STORE_CTX *store)
 {
     struct tls *t = current;
 
-    (void)preverified;
     ASSERT(t);
     if (store->error_depth > 0) {
         wolfSSL_set_verify(t->ssl, WOLFSSL_VERIFY_NONE, tls_on_cert);
         return 1;
     }
     wolfSSL_set_verify(t->ssl, tls_verify_mode(t->server->mode), tls_on_cert);
-    if (!store->certs || store->totalCerts < 1) {
-        refuse(t, TLS_WHY_BAD_CERT);
-        return 0;
-    }
+    if (!store->certs || store->totalCerts < 1)
+        return preverified; /* an empty list: whether that will do is wolfSSL's to know */
     return judge_leaf(t, bytes_of(store->certs[0].buffer, store->certs[0].length));
 }
 
-/* RFC 7301 §3.2, with our preference. Nothing in common: none is chosen, as coturn does it; whoever
- * minds will say so. */
-int tls_on_alpn(WOLFSSL *ssl, const unsigned char **out, unsigned char *out_n,
-                const unsigned char *in, unsigned int in_n, void *arg)
+/* RFC 7301 §3.2. Nothing in common: none is chosen, as coturn does it; whoever minds will say so.
+ */
+static void take_alpn(struct tls *t)
 {
-    const struct tls_server *s = arg;
+    const struct tls_server *s = t->server;
+    char *name = NULL;
+    unsigned short n = 0;
 
-    (void)ssl;
-    ASSERT(current);
-    for (unsigned i = 0; i < s->alpn_count; i++) {
-        struct bytes want = bytes_str(s->alpn[i]);
-
-        for (unsigned at = 0; at < in_n && in[at] < in_n - at; at += 1U + in[at]) {
-            if (!bytes_eq(want, bytes_of(in + at + 1, in[at])))
-                continue;
-            *out = in + at + 1;
-            *out_n = in[at];
-            current->alpn = (uint8_t)(i + 1);
-            return 0; /* SSL_TLSEXT_ERR_OK */
-        }
-    }
-    return 3; /* SSL_TLSEXT_ERR_NOACK */
+    if (s->alpn_count == 0 || wolfSSL_ALPN_GetProtocol(t->ssl, &name, &n) != WOLFSSL_SUCCESS)
+        return;
+    for (unsigned i = 0; i < s->alpn_count; i++)
+        if (bytes_eq(bytes_of(name, n), bytes_str(s->alpn[i])))
+            t->alpn = (uint8_t)(i + 1);
 }
 
 static enum tls_why why_of(int error)
@@ -293,6 +305,7 @@ static void handshake(struct tls *t)
         (void)fail(t, NO_PEER_CERT); /* wolfSSL has seen to it; what depends on it asks again */
     } else {
         t->established = t->worked = true;
+        take_alpn(t);
         t->verdict = TLS_READY;
     }
 }

@@ -54,7 +54,7 @@ enum tls_why {
     TLS_WHY_NONE,
     TLS_WHY_PROTOCOL,  /* not TLS, malformed, a record too long, an unexpected message, a bad MAC */
     TLS_WHY_VERSION,   /* older than 1.2 */
-    TLS_WHY_NO_COMMON, /* no cipher, group, signature scheme or ALPN in common */
+    TLS_WHY_NO_COMMON, /* no cipher, group or signature scheme in common */
     TLS_WHY_NO_CERT,   /* required, and not given */
     TLS_WHY_BAD_CERT,  /* cannot be read, or a key of a kind or size that we do not verify */
     TLS_WHY_BAD_PROOF, /* the signature is not that key's, or Finished is not what it ought to be */
@@ -70,7 +70,9 @@ void tls_init(void); /* before anything else of wolfSSL, once; idempotent */
 
 /* A certificate chain, its key, and what is asked of clients. Immutable, counted with atomics. */
 struct tls_server;
-struct tls_alpn { /* our protocols, the preferred first; count 0: the extension is ignored */
+/* Our protocols: the first of the client's that is among them is taken. None is no reason to part.
+ */
+struct tls_alpn {
     const char *name[TLS_ALPN_MAX];
     unsigned count;
 };

@@ -33,8 +33,6 @@ int tls_verify_mode(enum tls_mode mode); /* in wolfSSL's words */
 int tls_on_recv(WOLFSSL *ssl, char *to, int n, void *arg);
 int tls_on_send(WOLFSSL *ssl, char *from, int n, void *arg);
 int tls_on_cert(int preverified, WOLFSSL_X509_STORE_CTX *store);
-int tls_on_alpn(WOLFSSL *ssl, const unsigned char **out, unsigned char *out_n,
-                const unsigned char *in, unsigned int in_n, void *arg);
 
 void tls_hex(const uint8_t id[32], char hex[TLS_PEER_ID + 1]);
 

@@ -35,7 +35,7 @@ struct tls_pool {
     uint32_t first_map, second_map[FIRSTS];
     uint32_t list[FIRSTS][SECONDS];
     size_t used, peak;
-    uint64_t refused;
+    uint64_t refused, swept;
     uint8_t scratch[TLS_SCRATCH_BYTES];
 };
 
@@ -198,6 +198,11 @@ uint64_t tls_pool_refused(const struct tls_pool *p)
     return p->refused;
 }
 
+uint64_t tls_pool_swept(const struct tls_pool *p)
+{
+    return p->swept;
+}
+
 uint8_t *tls_pool_scratch(struct tls_pool *p)
 {
     return p->scratch;
@@ -313,15 +318,14 @@ void tls_pool_return(void *payload)
     free_push(p, at);
 }
 
-size_t tls_pool_sweep(void)
+void tls_pool_sweep(void)
 {
     struct tls_account *a = now.account;
-    size_t left = a->used;
 
+    now.pool->swept += a->used;
     while (a->first)
         tls_pool_return(head_at(now.pool, a->first - 1) + 1);
     ASSERT(a->used == 0);
-    return left;
 }
 
 void tls_pool_check(const struct tls_pool *p)

@@ -31,6 +31,7 @@ size_t tls_pool_used(const struct tls_pool *p);
 size_t tls_pool_peak(const struct tls_pool *p);
 size_t tls_pool_max(const struct tls_pool *p);
 uint64_t tls_pool_refused(const struct tls_pool *p); /* how often one was told that there is none */
+uint64_t tls_pool_swept(const struct tls_pool *p);   /* bytes, by tls_pool_sweep */
 uint8_t *tls_pool_scratch(struct tls_pool *p); /* TLS_SCRATCH_BYTES, the owner's for a moment */
 
 /* Makes wolfSSL's allocator ours, for the process. Idempotent, and safe from any thread; but first
@@ -45,9 +46,9 @@ void tls_pool_leave(void);
 /* For tests, and for our own few bytes of a connection. Between enter and leave only. */
 void *tls_pool_alloc(size_t n); /* 16-byte aligned; NULL: a bound */
 void tls_pool_return(void *p);  /* NULL is fine */
-/* Gives back all that the account still has, and says how much that was: what wolfSSL forgets when
- * it runs out of memory half-way, and it does, would add up. */
-size_t tls_pool_sweep(void);
+/* Gives back all that the account still has: what wolfSSL forgets when it runs out of memory
+ * half-way, and it does, would add up. */
+void tls_pool_sweep(void);
 /* Walks all blocks and ASSERTs that books, lists and neighbours agree. Slow: tests. */
 void tls_pool_check(const struct tls_pool *p);
 

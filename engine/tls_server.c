@@ -146,8 +146,6 @@ static bool ctx_prepare(struct tls_server *s)
                            s->mode == TLS_SERVER_ONLY ? NULL : tls_on_cert);
     if (s->mode != TLS_SERVER_ONLY) /* calls for certificates that are fine, too */
         wolfSSL_CertManagerSetVerify(wolfSSL_CTX_GetCertManager(c), tls_on_cert);
-    if (s->alpn_count)
-        wolfSSL_CTX_set_alpn_select_cb(c, tls_on_alpn, s);
     return true;
 }
 
@@ -160,7 +158,7 @@ static bool alpn_take(struct tls_server *s, const struct tls_alpn *alpn)
     for (unsigned i = 0; i < alpn->count; i++) {
         size_t n = strlen(alpn->name[i]);
 
-        if (n == 0 || n >= TLS_ALPN_NAME_MAX)
+        if (n == 0 || n >= TLS_ALPN_NAME_MAX || strchr(alpn->name[i], ','))
             return false;
         memcpy(s->alpn[i], alpn->name[i], n + 1);
     }
@@ -182,7 +180,7 @@ static struct tls_server *server_make(struct bytes chain, struct bytes key, enum
     atomic_init(&s->refs, 1);
     s->mode = mode;
     if (!alpn_take(s, alpn)) {
-        *bad = "an ALPN name is too long, or there are too many";
+        *bad = "the ALPN names are not ones that can be offered";
     } else if (!ctx_prepare(s)) {
         *bad = "no TLS context";
     } else {
