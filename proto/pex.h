@@ -26,10 +26,11 @@ enum {
     PEX_JITTER_PCT = 10,
     PEX_CHECK_MS = 1000, /* §10.5: checked once per second */
     PEX_STRIKES_MAX = 3,
-    PEX_ID_TEXT = 64,          /* only ids of 64 lower-case hex digits are told (D9) */
-    PEX_GAPS_MAX = 16,         /* intervals of a link that were left for later */
-    PEX_LINKS_PER_TICK = 64,   /* links that one pex_tick looks at */
-    PEX_LEAVES_PER_LINK = 512, /* departures that it reads for one of them */
+    PEX_ID_TEXT = 64,           /* only ids of 64 lower-case hex digits are told (D9) */
+    PEX_GAPS_MAX = 16,          /* intervals of a link that were left for later */
+    PEX_PASSES_MAX = 16,        /* deltas in a row with news while departures wait */
+    PEX_LINKS_PER_TICK = 16,    /* links that one pex_tick looks at */
+    PEX_LEAVES_PER_LINK = 1024, /* departures that it reads for one of them */
     PEX_OUT_MAX = 2,
 };
 
@@ -84,7 +85,7 @@ struct pex_ring {
 struct pex {
     /* For metrics. */
     uint32_t links;     /* open ones */
-    uint64_t forgotten; /* departures that a link was not told, because the ring was full */
+    uint64_t forgotten; /* times that a link came too late for departures: the ring was full */
     /* Ours. */
     struct dig_reg *reg;
     struct dig_rng rng;
