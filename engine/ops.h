@@ -65,7 +65,8 @@ struct ops {
  * are OPS_OP_FIRST.. OPS_OP_LAST; control hands them over. */
 enum { OPS_OP_FIRST = 0x80, OPS_OP_LAST = 0x9f };
 struct opsdoor;
-/* Binds both (a closed door is skipped). NULL: *err = -errno and `why` names address and cause. */
+/* Binds both (a closed door is skipped), and the redirecting one, without which it goes on with a
+ * warning (presets.md). NULL: *err = -errno and `why` names address and cause. */
 struct opsdoor *opsdoor_new(struct ring *r, const struct ops *ops, const struct config *c,
                             struct logq *log, int *err, char *why, size_t cap);
 /* When the ring completes nothing any more. */
@@ -73,5 +74,6 @@ void opsdoor_free(struct opsdoor *d);
 void opsdoor_on_cqe(struct opsdoor *d, const struct ring_cqe *cqe, uint64_t now_ms);
 void opsdoor_tick(struct opsdoor *d, uint64_t now_ms); /* deadlines; call at least each second */
 bool opsdoor_http_bound(const struct opsdoor *d, struct netaddr *at);
+bool opsdoor_redirect_bound(const struct opsdoor *d, struct netaddr *at); /* false: closed, busy */
 
 #endif

@@ -6,6 +6,7 @@
 #include "engine/http.h"
 #include "engine/json.h"
 #include "engine/ops.h"
+#include "engine/redirect.h"
 
 enum {
     OPS_HTTP_MAX = 64,   /* open exchanges; the oldest idle one makes room for the next */
@@ -55,7 +56,8 @@ struct opsdoor {
     struct logq *log;
     int http_fd, admin_fd; /* -1: closed */
     bool http_armed, admin_armed;
-    struct netaddr http_at;
+    struct netaddr http_at, redirect_at;
+    struct redirect *redirect; /* NULL: closed, or its port was taken */
     uint64_t now_ms;
     char *outs; /* all out buffers */
     struct opsconn conn[OPS_SLOTS];

@@ -237,6 +237,10 @@ void opsdoor_on_cqe(struct opsdoor *d, const struct ring_cqe *cqe, uint64_t now_
     struct opsconn *c;
 
     d->now_ms = now_ms;
+    if (ud_op(cqe->ud) >= REDIRECT_OP_FIRST) {
+        redirect_on_cqe(d->redirect, cqe, now_ms);
+        return;
+    }
     if (ud_op(cqe->ud) == OP_ACCEPT) {
         on_accept(d, cqe);
         return;
@@ -268,29 +272,48 @@ void opsdoor_tick(struct opsdoor *d, uint64_t now_ms)
             opsconn_close(d, c);
     }
     arm_accepts(d);
+    if (d->redirect)
+        redirect_tick(d->redirect, now_ms);
 }
 
 /* ---- the doors ----------------------------------------------------------------------------- */
 
-static int http_listen(struct opsdoor *d, const struct config *c, char *why, size_t cap)
+/* backlog: exchanges at a time. The descriptor, or -errno and the line. */
+static int tcp_listen(const struct listen_at *door, const char *flag, int backlog,
+                      struct netaddr *bound, char *why, size_t cap)
 {
     static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
-    struct netaddr at = c->http.addr;
+    struct netaddr at = door->addr;
     char text[NETADDR_TEXT_MAX], holder[96] = "";
-    int fd = ring_listen_tcp(&at, false, false, OPS_HTTP_MAX, &d->http_at);
+    int fd = ring_listen_tcp(&at, false, false, backlog, bound);
 
-    if ((fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) && !c->http.named) { /* a host without IPv6 */
+    if ((fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) && !door->named) { /* a host without IPv6 */
         memcpy(at.ip, any4, sizeof(at.ip));
-        fd = ring_listen_tcp(&at, false, false, OPS_HTTP_MAX, &d->http_at);
+        fd = ring_listen_tcp(&at, false, false, backlog, bound);
     }
     if (fd >= 0)
         return fd;
     netaddr_text(&at, text);
     if (fd == -EADDRINUSE)
         guard_port_holder(at.port, holder, sizeof(holder));
-    snprintf(why, cap, "port %u (--listen-http %s): %s%s%s", (unsigned)at.port, text, strerror(-fd),
+    snprintf(why, cap, "port %u (%s %s): %s%s%s", (unsigned)at.port, flag, text, strerror(-fd),
              holder[0] ? "; held by " : "", holder);
     return fd;
+}
+
+/* Everything else serves without it (dig.md §1). */
+static void open_redirect(struct opsdoor *d, const struct config *c)
+{
+    char why[512];
+    int fd = tcp_listen(&c->dig_redirect, "--listen-redirect", REDIRECT_MAX, &d->redirect_at, why,
+                        sizeof(why));
+
+    if (fd >= 0 && !(d->redirect = redirect_new(d->ring, fd))) {
+        ring_close(NULL, fd);
+        snprintf(why, sizeof(why), "port %u: not enough memory", (unsigned)d->redirect_at.port);
+    }
+    if (!d->redirect && d->log)
+        log_text(d->log, LOG_WARN, "nothing is redirected to https: %s", why);
 }
 
 struct opsdoor *opsdoor_new(struct ring *r, const struct ops *ops, const struct config *c,
@@ -322,7 +345,7 @@ struct opsdoor *opsdoor_new(struct ring *r, const struct ops *ops, const struct 
         at += k->out_cap;
     }
     if (c->http_on) {
-        d->http_fd = http_listen(d, c, why, cap);
+        d->http_fd = tcp_listen(&c->http, "--listen-http", OPS_HTTP_MAX, &d->http_at, why, cap);
         if (d->http_fd < 0) {
             *err = d->http_fd;
             goto free_door;
@@ -336,6 +359,8 @@ struct opsdoor *opsdoor_new(struct ring *r, const struct ops *ops, const struct 
         }
     }
     arm_accepts(d);
+    if (c->dig_redirect_on)
+        open_redirect(d, c);
     *err = 0;
     why[0] = '\0';
     return d;
@@ -366,8 +391,17 @@ void opsdoor_free(struct opsdoor *d)
         ring_close(NULL, d->admin_fd);
         unlink(d->cfg->admin_path);
     }
+    redirect_free(d->redirect);
     free(d->outs);
     free(d);
+}
+
+bool opsdoor_redirect_bound(const struct opsdoor *d, struct netaddr *at)
+{
+    if (!d->redirect)
+        return false;
+    *at = d->redirect_at;
+    return true;
 }
 
 bool opsdoor_http_bound(const struct opsdoor *d, struct netaddr *at)

@@ -37,11 +37,11 @@ static struct http_reply route(const struct opsdoor *d, const struct http_req *r
     bool only_health = d->cfg->http_health_only;
     struct ops_status s;
 
+    if (only_health && !path_is(req, "/health")) /* before the method (dig.md §15.1) */
+        return (struct http_reply){ .status = 404 };
     if (!req->get && !req->head)
         return (struct http_reply){ .status = 405,
                                     .allow = only_health ? "GET,HEAD" : "GET, HEAD" };
-    if (!path_is(req, "/health") && only_health)
-        return (struct http_reply){ .status = 404 };
     d->ops->status(d->ops->ctx, &s);
     if (path_is(req, "/health")) {
         if (only_health)

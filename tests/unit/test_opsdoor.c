@@ -35,7 +35,12 @@ Test(opsdoor, dig_has_its_own_health_port)
                    "\"version\":\"" SLUICE_VERSION "\"}"));
     cr_expect(says(ask("GET /metrics HTTP/1.1\r\n\r\n"), " 404 ") &&
               says(got, "Content-Length: 0\r\n"));
-    cr_expect(says(ask("POST /x HTTP/1.1\r\n\r\n"), " 405 ") && says(got, "Allow: GET,HEAD\r\n"));
+    cr_expect(says(ask("POST /health HTTP/1.1\r\n\r\n"), " 405 ") &&
+              says(got, "Allow: GET,HEAD\r\n") && says(got, "Content-Length: 0\r\n"));
+    cr_expect(says(ask("POST /x HTTP/1.1\r\n\r\n"), " 404 "), "whatever the method");
+    cr_expect(says(ask("GET /health HTTP/1.0\r\n\r\n"), " 200 "));
+    cr_expect(says(ask("HEAD /health HTTP/1.1\r\n\r\n"), "application/json\r\n") &&
+              !says(got, "status"));
 }
 
 Test(opsdoor, a_request_may_come_byte_by_byte)
