@@ -68,7 +68,7 @@ class Load:
         finally:
             self.kill()
         if self.process.returncode:
-            raise Failed(f"load-p2p ended with {self.process.returncode}: {err.strip()[-300:]} {out}")
+            raise Failed(f"the generator ended with {self.process.returncode}: {err.strip()[-300:]} {out}")
         return json.loads(out)
 
     def stop(self):

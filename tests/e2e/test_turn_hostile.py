@@ -144,7 +144,8 @@ def test_turn_44_at_flood_rate_a_stranger_is_told_little(turn_start):
 # ---- what it costs others -----------------------------------------------------------------------
 
 OTHERS_CPU = 1.10  # times what it is without the flood
-NOISE = 0.15       # of the few windows that the short run has
+NOISE = 0.05       # no claim is finer (design.md)
+NOISE_SHORT = 0.15 # of the few windows that the short run has
 
 
 def measured(out, rounds, *only):
@@ -173,10 +174,11 @@ def check_cpu(tmp_path, kinds, bar, rounds):
 
 @pytest.mark.skipif(SLOW > 1, reason='instrumented code costs something else')
 def test_cpu_of_others_beside_all_classes_at_once(tmp_path):
-    check_cpu(tmp_path, ['mixed'], OTHERS_CPU + NOISE, 3)
+    check_cpu(tmp_path, ['mixed'], OTHERS_CPU + NOISE_SHORT, 3)
 
 
 @pytest.mark.long
 @pytest.mark.skipif(SLOW > 1, reason='instrumented code costs something else')
 def test_cpu_of_others_beside_each_class(tmp_path):
-    check_cpu(tmp_path, [kind for kind in CLASSES if kind not in ('mixed', 'keepalive')] + ['limited'], OTHERS_CPU, 4)
+    check_cpu(tmp_path, [kind for kind in CLASSES if kind not in ('mixed', 'keepalive')] + ['limited'],
+              OTHERS_CPU + NOISE, 4)
