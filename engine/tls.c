@@ -224,6 +224,10 @@ int tls_on_cert(int preverified, WOLFSSL_X509_STORE_CTX *store)
     struct tls *t = current;
 
     ASSERT(t);
+    if (store->totalCerts > TLS_CHAIN_MAX) {
+        refuse(t, TLS_WHY_BAD_CERT);
+        return 0;
+    }
     if (store->error_depth > 0) {
         wolfSSL_set_verify(t->ssl, WOLFSSL_VERIFY_NONE, tls_on_cert);
         return 1;

@@ -22,7 +22,7 @@
 #include "engine/tls_pool.h"
 
 enum {
-    TLS_CONN_BYTES_MAX = 65536,      /* of memory, one connection, at any time */
+    TLS_CONN_BYTES_MAX = 98304,      /* of memory, one connection, at any time */
     TLS_HANDSHAKE_BYTES_MAX = 32768, /* of ciphertext before it is established */
     TLS_EMPTY_RECORDS_MAX = 32,  /* one after another, that bring no plaintext (KeyUpdate ...) */
     TLS_FILE_BYTES_MAX = 262144, /* of a PEM file */
