@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/clock.h"
+#include "engine/dig.h"
 #include "engine/mem.h"
 #include "engine/reload.h"
 #include "engine/rng.h"
@@ -33,6 +34,10 @@ int control_init(struct control *c, struct daemon *d)
             return -ENOMEM;
         }
     }
+    if (d->dig && !(c->dig = dig_control_new(c, d->dig, &err))) {
+        control_fini(c);
+        return err;
+    }
     return 0;
 }
 
@@ -43,6 +48,8 @@ void control_fini(struct control *c)
     if (c->door)
         opsdoor_free(c->door);
     c->door = NULL;
+    dig_control_free(c->dig);
+    c->dig = NULL;
     mem_release(c->counts, c->counts_bytes, 1);
     c->counts = NULL;
 }
@@ -148,12 +155,17 @@ static void control_signals(struct control *c)
     }
 }
 
+static uint32_t control_dig_conns(const struct control *c)
+{
+    return c->d->dig ? atomic_load_explicit(&c->d->dig->open, memory_order_relaxed) : 0;
+}
+
 /* Nobody is in the middle of anything; or the time is over. */
 static bool control_drained(const struct control *c)
 {
     if (c->now_ms >= c->drain_end_ms)
         return true;
-    return circuits_now(c) == 0 && control_allocations(c) == 0 &&
+    return circuits_now(c) == 0 && control_allocations(c) == 0 && control_dig_conns(c) == 0 &&
            c->now_ms >= c->drain_from_ms + DRAIN_MIN_MS;
 }
 
@@ -181,6 +193,8 @@ static uint64_t control_wait_ns(const struct control *c, bool wait)
 
     if (!wait || atomic_load_explicit(&c->mbox.head, memory_order_relaxed))
         return 0;
+    if (c->dig)
+        at = min_u64(at, dig_control_deadline_ms(c->dig));
     if (c->draining && !c->stopping)
         at = min_u64(at, c->now_ms + 50);
     if (c->stopping)
@@ -192,6 +206,8 @@ static void control_on_mail(struct control *c, struct mnode *n)
 {
     if (n->kind == CONTROL_MAIL_RESV)
         control_on_resv(c, n);
+    else if (n->kind == CONTROL_MAIL_DIG)
+        dig_control_on_mail(c->dig, n);
     else
         control_on_snap(c, n);
 }
@@ -213,6 +229,8 @@ int control_turn(struct control *c, bool wait)
         next = n->next;
         control_on_mail(c, n);
     }
+    if (c->dig)
+        dig_control_tick(c->dig);
     control_signals(c);
     if (c->reload)
         reload_apply(c->reload);

@@ -10,7 +10,7 @@
 #include "engine/ring.h"
 #include "proto/hop.h"
 
-enum control_mail { CONTROL_MAIL_RESV = 1, CONTROL_MAIL_SNAP };
+enum control_mail { CONTROL_MAIL_RESV = 1, CONTROL_MAIL_SNAP, CONTROL_MAIL_DIG };
 
 struct reload;
 
@@ -43,7 +43,8 @@ struct control {
     _Atomic unsigned shards_done;  /* shard threads that have ended */
     _Atomic unsigned terms, hangs; /* signals so far: set by handlers */
     unsigned terms_seen, hangs_seen;
-    struct reload *reload; /* NULL: nothing to reload (the simulation) */
+    struct reload *reload;   /* NULL: nothing to reload (the simulation) */
+    struct dig_control *dig; /* NULL: that door is closed */
 };
 
 MUST_USE int control_init(struct control *c, struct daemon *d);

@@ -15,6 +15,7 @@
 struct shard;
 struct control;
 struct turn_host;
+struct dig_host;
 
 struct daemon {
     const struct config *cfg; /* keeps */
@@ -27,6 +28,7 @@ struct daemon {
     unsigned shards_n;
     struct control *control;
     struct turn_host *turn;           /* NULL: that door is closed */
+    struct dig_host *dig;             /* likewise */
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
     _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;
@@ -40,6 +42,7 @@ struct daemon {
     unsigned bound_n;
     struct netaddr turn_udp[LISTENERS_MAX], turn_tcp[LISTENERS_MAX]; /* likewise, of TURN */
     unsigned turn_n;
+    struct netaddr dig_bound; /* set before the threads start */
 };
 
 static inline const struct acl *daemon_acl(const struct daemon *d)

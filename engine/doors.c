@@ -169,6 +169,27 @@ int doors_open_turn(struct doors *d, const struct config *cfg, unsigned shards, 
     return 0;
 }
 
+int doors_open_dig(struct doors *d, const struct config *cfg, unsigned shards, char *why,
+                   size_t cap)
+{
+    static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
+    struct netaddr at = cfg->dig.addr;
+    char text[NETADDR_TEXT_MAX];
+    int err = guard_probe(&at, false, "--listen-dig", why, cap);
+
+    fds_none(d->dig, shards);
+    if (no_ipv6(err) && !cfg->dig.named) {
+        memcpy(at.ip, any4, sizeof(at.ip));
+        err = guard_probe(&at, false, "--listen-dig", why, cap);
+    }
+    if (!err && (err = open_tcp(d->dig, 0, at, false, shards, &d->dig_bound))) {
+        netaddr_text(&at, text);
+        snprintf(why, cap, "--listen-dig: cannot listen on %s (TCP): %s", text, strerror(-err));
+        fds_close(d->dig, shards);
+    }
+    return err;
+}
+
 size_t doors_reachable(const struct netaddr *at, struct netaddr *out, size_t max)
 {
     struct netaddr all[HOST_ADDRS_MAX];

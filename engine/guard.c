@@ -264,6 +264,8 @@ int guard_ports(const struct config *c, char *why, size_t cap)
         if (guard_probe(&c->p2p[i].addr, config_v6only(c->p2p, c->p2p_n, i), "--listen-p2p", why,
                         cap) == -EADDRINUSE)
             return -EADDRINUSE;
+    if (c->dig_on && guard_probe(&c->dig.addr, false, "--listen-dig", why, cap) == -EADDRINUSE)
+        return -EADDRINUSE;
     if (c->http_on && guard_probe(&c->http.addr, false, "--listen-http", why, cap) == -EADDRINUSE)
         return -EADDRINUSE;
     for (unsigned i = 0; i < n; i++)

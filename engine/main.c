@@ -9,12 +9,15 @@
 #include <unistd.h>
 
 #include "engine/control.h"
+#include "engine/dig.h"
 #include "engine/doors.h"
 #include "engine/errand.h"
 #include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/identity_file.h"
+#include "engine/ready.h"
 #include "engine/reload.h"
+#include "engine/service.h"
 #include "engine/shard.h"
 #include "engine/turn_secret.h"
 #include "engine/turn_shard.h"
@@ -40,6 +43,7 @@ struct process {
     struct control control;
     struct doors doors;
     struct turn_host turn;
+    struct dig_host dig;
     struct errand *errand;
     struct shard_thread *threads;
     unsigned shards_n;
@@ -133,6 +137,8 @@ static void *shard_main(void *arg)
         if (t->shard.turn)
             turn_shard_start(t->shard.turn, p->doors.turn_udp[t->shard.id],
                              p->doors.turn_tcp[t->shard.id], p->doors.turn_n);
+        if (t->shard.dig)
+            dig_shard_start(t->shard.dig, p->doors.dig[t->shard.id], 1);
         while (!(err = shard_turn(&t->shard, true)))
             ;
         if (err != -ECANCELED) { /* its listener would swallow its share of clients for ever */
@@ -179,146 +185,6 @@ static void host_prepare(struct process *p)
         log_text(p->q, LOG_WARN,
                  "net.core.rmem_max is %llu: raise it to %d so that bursts of datagrams fit",
                  (unsigned long long)rmem, RMEM_WANTED);
-}
-
-static void say_addresses(const struct process *p)
-{
-    char id[PEER_TEXT_MAX], text[MADDR_TEXT_MAX];
-    struct netaddr reach[16];
-    struct maddr m;
-
-    peer_id_text(&p->me.id, id);
-    for (unsigned i = 0; i < p->doors.n; i++) {
-        size_t n = doors_reachable(&p->doors.bound[i], reach, ARRAY_LEN(reach));
-
-        if (p->cfg.preset == PRESET_DUSK || n == 0) /* dusk.md §12: one line; or no network yet */
-            reach[0] = p->doors.bound[i], n = 1;
-        for (size_t k = 0; k < n; k++) {
-            maddr_from_tcp(&reach[k], &m);
-            if (maddr_text(maddr_bytes(&m), text, sizeof(text)))
-                printf("relay address: %s/p2p/%s\n", text, id);
-        }
-    }
-}
-
-static void say_turn(const struct process *p)
-{
-    char text[NETADDR_TEXT_MAX];
-
-    for (unsigned i = 0; i < p->doors.turn_n; i++) {
-        netaddr_text(&p->doors.turn_udp_bound[i], text);
-        printf("turn address: %s\n", text);
-    }
-}
-
-/* The port of a door i, if none before it has the same (RFC 5780: two addresses, each with both).
- */
-static uint16_t new_port(const struct netaddr *bound, unsigned i)
-{
-    for (unsigned k = 0; k < i; k++)
-        if (bound[k].port == bound[i].port)
-            return 0;
-    return bound[i].port;
-}
-
-static void say_turn_firewall(const struct process *p)
-{
-    for (unsigned i = 0; i < p->doors.turn_n; i++) {
-        uint16_t udp = new_port(p->doors.turn_udp_bound, i);
-        uint16_t tcp = new_port(p->doors.turn_tcp_bound, i);
-
-        if (udp)
-            printf("firewall: open UDP %u\n", udp);
-        if (tcp)
-            printf("firewall: open TCP %u\n", tcp);
-    }
-    if (!p->daemon.turn || !p->turn.relays)
-        return;
-    printf("firewall: open UDP %u-%u\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi);
-    if (p->cfg.turn_tcp_relay)
-        printf("firewall: open TCP %u-%u\n", p->cfg.turn_port_lo, p->cfg.turn_port_hi);
-}
-
-/* Ready: what is open, where state lies, what to open in a firewall, what to try. */
-static void say_ready(const struct process *p, bool created)
-{
-    char text[NETADDR_TEXT_MAX];
-    struct netaddr at;
-
-    log_started(p->q, &p->cfg, &p->me.id, p->doors.bound, p->doors.n);
-    say_addresses(p);
-    if (opsdoor_http_bound(p->control.door, &at)) {
-        netaddr_text(&at, text);
-        printf("http address: %s\n", text);
-    }
-    say_turn(p);
-    printf("data directory: %s\n", p->cfg.data_dir);
-    printf("identity: %s %s\n", created ? "created" : "loaded", p->cfg.identity_path);
-    for (unsigned i = 0; i < p->doors.n; i++)
-        printf("firewall: open TCP %u\n", (unsigned)p->doors.bound[i].port);
-    say_turn_firewall(p);
-    printf("try it: tools/demo\n");
-    fflush(stdout);
-}
-
-static void warn_private(const struct process *p)
-{
-    char text[MADDR_TEXT_MAX];
-    struct netaddr reach[16];
-    bool any_public = false;
-
-    for (unsigned i = 0; i < p->cfg.announce_n; i++) {
-        struct bytes m = maddr_bytes(&p->cfg.announce[i]);
-
-        if (!maddr_is_public(m) && maddr_text(m, text, sizeof(text)))
-            log_text(p->q, LOG_WARN,
-                     "announced address %s is private: peers elsewhere cannot dial it", text);
-    }
-    if (p->cfg.announce_n)
-        return;
-    for (unsigned i = 0; i < p->doors.n; i++) {
-        size_t n = doors_reachable(&p->doors.bound[i], reach, ARRAY_LEN(reach));
-
-        for (size_t k = 0; k < n; k++)
-            any_public |= netaddr_is_public(&reach[k]);
-    }
-    if (!any_public && p->doors.n)
-        log_text(p->q, LOG_WARN,
-                 "no public address: peers on other networks need --announce /ip4/ADDR/tcp/PORT");
-}
-
-static void warn_turn(const struct process *p)
-{
-    const struct turn_host *h = &p->turn;
-    char text[NETADDR_TEXT_MAX];
-    struct netaddr told;
-
-    if (!p->daemon.turn)
-        return;
-    if (!h->relays)
-        log_text(p->q, LOG_INFO,
-                 "STUN only: Allocate is answered 403 until there is a --turn-secret or a "
-                 "--turn-user");
-    if (h->own_secret[0])
-        log_text(p->q, LOG_INFO, "no TURN secret was given: the one in %s/turn.secret is used",
-                 p->cfg.data_dir);
-    if (h->relays && !h->has[TURN_V4] && !h->has[TURN_V6])
-        log_text(p->q, LOG_WARN,
-                 "no address to relay from was found: nobody can allocate without --turn-relay-ip");
-    if (h->self_cut)
-        log_text(p->q, LOG_WARN,
-                 "this host has more than %d addresses: those beyond may be peers; close them by "
-                 "--turn-deny-peer",
-                 PEER_SELVES_MAX);
-    for (int f = 0; f < TURN_FAMILIES; f++) {
-        turn_host_external(h, &h->relay_ip[f], &told);
-        netaddr_ip_text(&told, text);
-        if (h->has[f] && !netaddr_is_public(&told))
-            log_text(p->q, LOG_WARN,
-                     "relayed address %s is private: peers elsewhere cannot reach it; say "
-                     "--turn-external-ip",
-                     text);
-    }
 }
 
 static int threads_start(struct process *p)
@@ -394,6 +260,10 @@ static int shards_new(struct process *p, char *why, size_t cap)
     if (!p->threads || daemon_init(&p->daemon, &p->cfg, &p->me, p->log, p->shards_n))
         return no_memory(why, cap);
     err = turn_new(p, why, cap);
+    if (!err && p->cfg.dig_on) {
+        err = dig_host_init(&p->dig, &p->cfg, p->daemon.quota, p->shards_n, why, cap);
+        p->daemon.dig = &p->dig;
+    }
     if (err)
         return err;
     for (unsigned i = 0; i < p->shards_n; i++) {
@@ -407,6 +277,8 @@ static int shards_new(struct process *p, char *why, size_t cap)
                 return no_memory(why, cap);
             s->turn = &p->threads[i].turn;
         }
+        if (p->daemon.dig && dig_shard_new(s, p->daemon.dig))
+            return no_memory(why, cap);
         snprintf(name, sizeof(name), "shard-%u", i);
         s->log = log_attach(p->log, name);
         p->daemon.shard[i] = s;
@@ -438,6 +310,9 @@ static void check_empty(struct process *p)
         if (p->turn.has[f] && turn_ports_used(p->turn.ports[f]))
             log_text(p->q, LOG_ERROR, "left behind: %u relayed ports",
                      turn_ports_used(p->turn.ports[f]));
+    if (p->daemon.dig && dig_host_left(p->daemon.dig))
+        log_text(p->q, LOG_ERROR, "left behind: %zu DIG connections and registrations",
+                 dig_host_left(p->daemon.dig));
     if (quota_live(p->daemon.quota) || homes_peers(p->daemon.homes))
         log_text(p->q, LOG_ERROR, "left behind: %zu counts, %u homes", quota_live(p->daemon.quota),
                  homes_peers(p->daemon.homes));
@@ -473,9 +348,16 @@ static int serve(struct process *p, bool created)
         return EXIT_FATAL;
     }
     signals_install();
-    say_ready(p, created);
-    warn_private(p);
-    warn_turn(p);
+    struct ready ready = { .cfg = &p->cfg,
+                           .me = &p->me,
+                           .created = created,
+                           .doors = &p->doors,
+                           .turn = p->daemon.turn,
+                           .log = p->q };
+
+    ready.http = opsdoor_http_bound(p->control.door, &ready.http_at);
+    ready.redirect = opsdoor_redirect_bound(p->control.door, &ready.redirect_at);
+    ready_say(&ready);
     while (!(err = control_turn(&p->control, true)))
         ;
     if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n) {
@@ -499,6 +381,8 @@ static int open_doors(struct process *p)
     }
     if (!err)
         err = doors_open(&p->doors, &p->cfg, p->shards_n, why, sizeof(why));
+    if (!err && p->cfg.dig_on)
+        err = doors_open_dig(&p->doors, &p->cfg, p->shards_n, why, sizeof(why));
     if (err)
         fprintf(stderr, "sluice: %s\n", why);
     return err;
@@ -577,6 +461,8 @@ int main(int argc, char **argv, char **envp)
     status = config_load(&p.cfg, argc, argv, envp);
     if (status)
         return status < 0 ? 0 : status;
+    if (p.cfg.verb != VERB_SERVE && !p.cfg.check_only)
+        return service_main(&p.cfg, envp);
     crypto_init();
     if (p.cfg.check_only) {
         config_dump(&p.cfg, print_line, NULL);

@@ -34,6 +34,11 @@ enum quota_kind {
     QUOTA_TURN_IP,
     RATE_TURN_REPLY_IP,
     RATE_TURN_REPLY_NET,
+    QUOTA_DIG_TOTAL,
+    QUOTA_DIG_IP,
+    RATE_DIG_REGISTER_IP,
+    RATE_DIG_PUNCH_FROM,
+    RATE_DIG_PUNCH_TO,
     RATE_TURN_REPLY_ALL,
 };
 /* Key of (kind, subject). Never 0. */

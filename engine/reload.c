@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/dig.h"
+#include "engine/tls.h"
 #include "engine/turn_host.h"
 #include "engine/turn_login.h"
 
@@ -22,6 +24,7 @@ struct reload {
     uint64_t applied_ms;
     struct config *next, *current, *retired;  /* current: whose acl is in use; NULL: running's */
     struct turn_login *login, *retired_login; /* of current and retired; NULL: none of ours */
+    struct tls_server *dig_tls;               /* read, and not yet in force */
 };
 
 struct reload *reload_new(struct control *c, const struct config *running, int argc, char **argv,
@@ -60,6 +63,7 @@ void reload_free(struct reload *r)
     if (r->thread_started)
         pthread_join(r->thread, NULL);
     config_drop(r->next);
+    tls_server_drop(r->dig_tls);
     login_drop(r->login);
     login_drop(r->retired_login);
     config_drop(r->current);
@@ -71,6 +75,16 @@ static void *reload_main(void *arg)
 {
     struct reload *r = arg;
     int refused = config_load(r->next, r->argc, r->argv, r->envp); /* its line is on stderr */
+    char why[512];
+
+    if (!refused && r->control->d->dig && r->next->dig_tls_on && r->running->dig_tls_on) {
+        r->dig_tls = dig_tls_load(r->next, why, sizeof(why));
+        if (!r->dig_tls) {
+            fprintf(stderr, "sluice: %s\n", why);
+            config_free(r->next);
+            refused = 1;
+        }
+    }
 
     atomic_store_explicit(&r->state, refused ? RELOAD_REFUSED : RELOAD_READ, memory_order_release);
     ring_wake(r->control->ring);
@@ -151,6 +165,15 @@ static bool apply_login(struct reload *r)
     return true;
 }
 
+/* Connections that are there go on with the certificate that they know. */
+static void apply_dig_tls(struct reload *r)
+{
+    if (!r->dig_tls)
+        return;
+    dig_host_set_tls(r->control->d->dig, r->dig_tls);
+    log_text(r->control->log, LOG_INFO, "reload: the certificate of the DIG door is in force");
+}
+
 static bool applies_now(const char *line)
 {
     static const char *const names[] = { "log-level ", "allow ", "deny ", "turn-secret ",
@@ -199,7 +222,9 @@ void reload_apply(struct reload *r)
         log_text(r->control->log, LOG_ERROR, "reload refused, nothing changed");
     } else if (!apply_login(r)) {
         config_drop(r->next);
+        tls_server_drop(r->dig_tls);
     } else {
+        apply_dig_tls(r);
         say_pending(r);
         log_set_level(r->control->d->log, r->next->log_level);
         atomic_store_explicit(&r->control->d->acl, r->next->acl, memory_order_release);
@@ -208,6 +233,7 @@ void reload_apply(struct reload *r)
         log_text(r->control->log, LOG_INFO, "reload: log level and access lists are in force");
     }
     r->next = NULL;
+    r->dig_tls = NULL;
     r->applied_ms = r->control->now_ms;
     atomic_store_explicit(&r->state, RELOAD_IDLE, memory_order_relaxed);
 }

@@ -6,6 +6,7 @@
 
 #include "engine/clock.h"
 #include "engine/control.h"
+#include "engine/dig.h"
 #include "engine/mem.h"
 #include "engine/rng.h"
 #include "engine/turn_shard.h"
@@ -135,6 +136,12 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
     case OP_TURN_RAW:
         turn_raw_on_cqe(s->turn, cqe);
         return;
+    case OP_DIG_ACCEPT:
+    case OP_DIG_RECV:
+    case OP_DIG_SEND:
+    case OP_DIG_CANCEL:
+        dig_on_cqe(s->dig, cqe);
+        return;
     default: /* a bell: the mail is read every turn anyway */
         return;
     }
@@ -161,6 +168,11 @@ static void shard_on_timer(struct shard *s, struct timer *t)
     case TIMER_TURN_STREAM:
         turn_stream_on_timer(s->turn, t);
         break;
+    case TIMER_DIG:
+    case TIMER_DIG_ACCEPT:
+    case TIMER_DIG_HELD:
+        dig_on_timer(s->dig, t);
+        break;
     default:
         ASSERT(false); /* a timer of no kind */
     }
@@ -177,6 +189,8 @@ static void shard_drain(struct shard *s)
     s->draining = true;
     if (s->turn)
         turn_drain(s->turn);
+    if (s->dig)
+        dig_drain(s->dig);
     for (unsigned i = 0; i < s->listeners_n; i++)
         listener_close(s, &s->listener[i]);
     while ((c = slab_walk(&s->conns, &cursor)))
@@ -193,6 +207,8 @@ static void shard_stop(struct shard *s)
     s->stopping = true;
     if (s->turn)
         turn_stop(s->turn);
+    if (s->dig)
+        dig_stop(s->dig);
     while ((c = slab_walk(&s->conns, &cursor)))
         if (conn_alive(c))
             conn_farewell(c, YAMUX_NORMAL, "shutdown");
@@ -232,6 +248,11 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
         break;
     case MAIL_TURN:
         turn_on_mail(s->turn, n);
+        break;
+    case MAIL_DIG_ANSWER:
+    case MAIL_DIG_LETTER:
+    case MAIL_DIG_NEWS:
+        dig_on_mail(s->dig, n);
         break;
     default:
         ASSERT(false); /* mail of no kind */
@@ -423,7 +444,8 @@ static bool all_empty(const struct shard *s)
 
 static uint64_t shard_wait_ns(struct shard *s, bool wait)
 {
-    if (!wait || (s->turn && turn_busy(s->turn)) || s->dirty.count || s->shaking.count || s->kept ||
+    if (!wait || (s->turn && turn_busy(s->turn)) || (s->dig && dig_busy(s->dig)) ||
+        s->dirty.count || s->shaking.count || s->kept ||
         atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
@@ -443,7 +465,8 @@ static bool shard_ended(struct shard *s)
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
-    if (!s->stopping || s->conns.live || s->circuits.live || (s->turn && !turn_ended(s->turn)))
+    if (!s->stopping || s->conns.live || s->circuits.live || (s->turn && !turn_ended(s->turn)) ||
+        (s->dig && !dig_ended(s->dig)))
         return false;
     s->empty = true;
     atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);
@@ -499,6 +522,8 @@ int shard_turn(struct shard *s, bool wait)
     shard_take_mail(s); /* what timers and our own legs posted */
     if (s->turn)
         turn_pass(s->turn);
+    if (s->dig)
+        dig_pass(s->dig);
     shard_flush(s);
     fwd_stage_flush(s);
     if (shard_pool_high(s))
@@ -534,6 +559,8 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(!s->run.sink);
     if (s->turn)
         turn_assert_empty(s->turn);
+    if (s->dig)
+        dig_assert_empty(s->dig);
     for (int i = 0; i < CHUNK_SIZES; i++)
         ASSERT(s->half_chunks[i] == 0 && s->chunks.used[i] == 0);
 }

@@ -25,10 +25,24 @@ enum shard_op {
     OP_TURN_RECV,
     OP_TURN_SEND,
     OP_TURN_CANCEL,
-    OP_TURN_RAW, /* turn_raw.c */
+    OP_TURN_RAW,   /* turn_raw.c */
+    OP_DIG_ACCEPT, /* dig_shard.c, four */
+    OP_DIG_RECV,
+    OP_DIG_SEND,
+    OP_DIG_CANCEL,
 };
 /* Kinds of mailbox nodes a shard takes. */
-enum shard_mail { MAIL_RESV = 1, MAIL_LEG0, MAIL_LEG1, MAIL_SNAP, MAIL_ORDER, MAIL_TURN };
+enum shard_mail {
+    MAIL_RESV = 1,
+    MAIL_LEG0,
+    MAIL_LEG1,
+    MAIL_SNAP,
+    MAIL_ORDER,
+    MAIL_TURN,
+    MAIL_DIG_ANSWER, /* dig_shard.c, three */
+    MAIL_DIG_LETTER,
+    MAIL_DIG_NEWS,
+};
 /* Kinds of timers of a shard. */
 enum shard_timer {
     TIMER_CONN = 1,
@@ -36,7 +50,10 @@ enum shard_timer {
     TIMER_CIRCUIT,
     TIMER_ACCEPT,
     TIMER_TURN,
-    TIMER_TURN_STREAM
+    TIMER_TURN_STREAM,
+    TIMER_DIG, /* dig_shard.c, three */
+    TIMER_DIG_ACCEPT,
+    TIMER_DIG_HELD,
 };
 /* Orders from control (shard->order.bits). */
 enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
@@ -92,6 +109,7 @@ struct shard {
     uint32_t half_chunks[CHUNK_SIZES]; /* of all those */
     struct list parts;                 /* streams with part of a message, oldest first */
     struct turn_shard *turn;           /* NULL: the TURN door is closed */
+    struct dig_shard *dig;             /* NULL: the DIG door is closed */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);

@@ -56,10 +56,17 @@
      * refused, joined with a client's, gone over to splice. */                                    \
     X(turn_stream_timeouts) X(turn_stream_bad) X(turn_stream_tls) X(turn_stream_strange)           \
     X(turn_stream_hoard) X(turn_tcp_connected) X(turn_tcp_incoming) X(turn_tcp_refused)            \
-    X(turn_tcp_joined) X(turn_tcp_bulk)
+    X(turn_tcp_joined) X(turn_tcp_bulk)                                                            \
+    /* DIG. Connections, messages, what was refused or lost. */                                    \
+    X(dig_accepted) X(dig_closed) X(dig_timeouts) X(dig_swept) X(dig_hoard) X(dig_floods)          \
+    X(dig_bad_heads) X(dig_bad_frames) X(dig_tls_ok) X(dig_tls_failed) X(dig_refused)              \
+    X(dig_http) X(dig_messages) X(dig_errors) X(dig_relayed) X(dig_relayed_bytes)                  \
+    X(dig_broadcasts) X(dig_held) X(dig_lost) X(dig_presence_lost) X(dig_mailed)                   \
+    X(dig_punch_requests) X(dig_punch_successes) X(dig_punch_failures) X(dig_punch_dropped)
 #define STATS_GAUGES(X)                                                                            \
     X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)\
-    X(turn_allocations) X(turn_permissions) X(turn_channels) X(turn_tcp_conns) X(turn_streams)
+    X(turn_allocations) X(turn_permissions) X(turn_channels) X(turn_tcp_conns) X(turn_streams)     \
+    X(dig_conns)
 /* clang-format on */
 
 #define STATS_FIELD(name) _Atomic uint64_t name;

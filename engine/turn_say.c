@@ -1,46 +1,15 @@
 #include "engine/turn_say.h"
 
-#include "engine/json.h"
 #include "engine/log.h"
+#include "engine/printable.h"
 #include "engine/shard.h"
 #include "engine/turn_shard.h"
 
 static_assert(sizeof(((struct turn_client *)0)->user) == TURN_USER_MAX, "one size of names");
 
-/* U+0080..9F are controls to some terminals; the rest order text about: a name that is written from
- * right to left could swallow the fields behind it. */
-static bool unwelcome(const uint8_t *p, size_t n)
-{
-    uint32_t c = p[0];
-
-    if (n == 1)
-        return c < 0x20 || c == 0x7f;
-    if (n == 2)
-        return c == 0xc2 && p[1] < 0xa0;
-    if (n == 3)
-        c = (c & 0xf) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    return (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
-           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
-}
-
 void turn_say_user(struct bytes name, char out[TURN_USER_MAX])
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < name.n;) {
-        size_t len = json_utf8_len(name.p + i, name.n - i);
-        bool shown = len && !unwelcome(name.p + i, len);
-
-        if (n + (shown ? len : 1) >= TURN_USER_MAX)
-            break;
-        if (shown)
-            memcpy(out + n, name.p + i, len);
-        else
-            out[n] = '?';
-        n += shown ? len : 1;
-        i += len ? len : 1;
-    }
-    out[n] = '\0';
+    printable(name, out, TURN_USER_MAX);
 }
 
 static struct event_rec event_of(const struct turn_client *c, enum event kind)

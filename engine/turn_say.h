@@ -17,8 +17,7 @@ enum {
     TURN_SAY_REFILL_MS = 2000,
 };
 
-/* A username as listings and lines show it: what is valid UTF-8 and neither controls a terminal nor
- * the direction of writing, '?' for all else, cut between characters. */
+/* A username as listings and lines show it (printable.h). */
 void turn_say_user(struct bytes name, char out[TURN_USER_MAX]);
 
 /* It is granted; it has ended, and its alloc can still be read. why: static storage. */
