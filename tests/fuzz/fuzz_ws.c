@@ -222,6 +222,7 @@ static void masks(struct bytes in, size_t at)
 static void round_trip(struct bytes in, bool client, const uint8_t key[4])
 {
     uint8_t *wire = malloc(WS_CLIENT_HEAD_MAX + in.n), *p = wire;
+    uint8_t head[WS_HEAD_MAX];
     struct ws_event ev;
     struct ws_rx rx;
     size_t n;
@@ -241,6 +242,8 @@ static void round_trip(struct bytes in, bool client, const uint8_t key[4])
     CHECK(ws_next(&rx, &p, &n, &ev) == WS_PIECE && ev.first && ev.last && n == 0);
     CHECK(bytes_eq(bytes_of(ev.p, ev.n), in));
     free(wire);
+    CHECK(ws_head_encode(head, WS_OP_TEXT, in.n << 16) == sizeof(head));
+    CHECK(head[4] == 0 && head[7] == (in.n & 255) && head[8] == 0 && head[9] == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
