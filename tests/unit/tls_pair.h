@@ -76,9 +76,9 @@ static bool pipe_out(void *arg, struct bytes b)
 
 static inline const char *key_path(const char *name, const char *end)
 {
-    static char path[4][512];
-    static unsigned turn;
-    char *at = path[turn++ % 4];
+    static _Thread_local char path[16][512];
+    static _Thread_local unsigned turn;
+    char *at = path[turn++ % 16];
 
     snprintf(at, sizeof(path[0]), "%s%s%s", TLS_KEYS, name, end);
     return at;
@@ -210,7 +210,7 @@ static inline size_t client_hears(struct pair *p, void *to, size_t cap)
 /* The line of ids.txt, which openssl computed. */
 static inline const char *id_of(const char *name)
 {
-    static char id[128];
+    static _Thread_local char id[128];
     char line[256], who[128];
     FILE *f = fopen(TLS_KEYS "ids.txt", "r");
     bool found = false;
