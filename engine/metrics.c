@@ -360,7 +360,8 @@ static const struct {
 } trains[] = { { "1", IN(turn_train_1) },
                { "4", IN(turn_train_4) },
                { "16", IN(turn_train_16) },
-               { "64", IN(turn_train_64) } };
+               { "64", IN(turn_train_64) },
+               { "128", IN(turn_train_128) } };
 
 static void put_turn(const struct ops_status *s, struct text *t)
 {

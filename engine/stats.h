@@ -48,8 +48,9 @@
     X(turn_drop_stream) X(turn_drop_room) X(turn_drop_reply_rate) X(turn_drop_bandwidth)           \
     X(turn_drop_send) X(turn_drop_slow) X(turn_drop_mail) X(turn_drop_truncated)                   \
     /* Sends, by how many datagrams each carried; and trains that came. */                         \
-    X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_datagrams)      \
-    X(turn_train_in) X(turn_gso_refused) X(turn_mailed) X(turn_streams_accepted)                   \
+    X(turn_train_1) X(turn_train_4) X(turn_train_16) X(turn_train_64) X(turn_train_128)            \
+    X(turn_train_datagrams) X(turn_train_in) X(turn_gso_refused) X(turn_mailed)                    \
+    X(turn_streams_accepted)                                                                       \
     X(turn_streams_closed)                                                                         \
     /* Streams closed for a unit that is not whole, or no allocation, for too long; no framing; TLS\
      * and other strangers; more kept than there is room. And connections with peers: made, come,  \

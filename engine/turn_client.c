@@ -341,6 +341,20 @@ const struct turn_path *turn_client_path(struct turn_shard *ts, struct turn_clie
     return &c->path;
 }
 
+void turn_to_client_run(struct turn_shard *ts, struct turn_client *c, const struct turn_piece *p,
+                        size_t stride, unsigned count)
+{
+    const struct turn_path *path = turn_client_path(ts, c);
+    struct turn_piece one = *p;
+
+    if (path->sock) {
+        turn_send_run(ts, path->sock, &c->alloc->tuple, p, stride, count);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++, one.data.p += stride)
+        turn_to_client(ts, c, &one, true);
+}
+
 void turn_to_client(struct turn_shard *ts, struct turn_client *c, const struct turn_piece *p,
                     bool is_data)
 {
@@ -369,6 +383,17 @@ bool turn_afford(struct turn_shard *ts, struct turn_client *c, size_t n)
         (cfg->turn_bps_per_user && !turn_host_may_carry(ts->host, now_ms, c->charge.user, n)))
         return false;
     c->carried += n;
+    return true;
+}
+
+bool turn_carry_run(struct turn_shard *ts, struct turn_client *c, int way, size_t n, unsigned count)
+{
+    const struct config *cfg = ts->s->d->cfg;
+
+    if (cfg->turn_bps_per_allocation || cfg->turn_bps_per_user)
+        return false;
+    c->datagrams[way] += count;
+    c->bytes[way] += n * count;
     return true;
 }
 

@@ -180,6 +180,12 @@ void turn_to_client(struct turn_shard *ts, struct turn_client *c, const struct t
 /* May this client carry so many bytes more (--turn-bps-…)? The second counts them, or the drop. */
 bool turn_afford(struct turn_shard *ts, struct turn_client *c, size_t n);
 bool turn_carry(struct turn_shard *ts, struct turn_client *c, int way, size_t n);
+/* The same for `count` of n bytes each, at once; false: there are caps, ask for each. */
+bool turn_carry_run(struct turn_shard *ts, struct turn_client *c, int way, size_t n,
+                    unsigned count);
+/* Data, `count` times, each `stride` behind the one before. */
+void turn_to_client_run(struct turn_shard *ts, struct turn_client *c, const struct turn_piece *p,
+                        size_t stride, unsigned count);
 
 /* turn_udp.c */
 struct turn_sock *turn_sock_new(struct turn_shard *ts, int fd, const struct netaddr *local);
@@ -187,6 +193,8 @@ void turn_sock_close(struct turn_sock *k); /* the slot is free once its poll has
 void turn_udp_read(struct turn_sock *k);
 /* The door's socket that stands for the server's end of a 5-tuple, or NULL. */
 struct turn_sock *turn_door_find(struct turn_shard *ts, const struct netaddr *server);
+void turn_send_run(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
+                   const struct turn_piece *p, size_t stride, unsigned count);
 void turn_send_from(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
                     const struct turn_piece *p);
 

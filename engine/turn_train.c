@@ -12,10 +12,12 @@ enum { PIECE_IOVECS = 3 };
 static_assert(TRAIN_PIECES_MAX < NO_PIECE, "pieces are named by 16 bits");
 static_assert(TRAINS_MAX < UINT16_MAX, "trains too");
 
-/* One datagram: head, data, and zeroes to a multiple of four where the format wants them. */
+/* Datagrams of one shape: head, data, and zeroes to a multiple of four where the format wants them.
+ * The data of each lies `stride` behind that of the one before. */
 struct train_piece {
     const uint8_t *head, *data;
-    uint32_t data_n;
+    uint32_t data_n, stride;
+    uint16_t count;
     uint16_t head_n;
     uint16_t next; /* of the same train */
     uint8_t pad;
@@ -38,6 +40,7 @@ int trains_init(struct turn_trains *t, struct stats *stats)
 
     memset(t, 0, sizeof(*t));
     t->stats = stats;
+    t->segments_max = TRAIN_SEGMENTS_MAX;
     t->train = mem_reserve(TRAINS_MAX, sizeof(*t->train), &err);
     t->piece = mem_reserve(TRAIN_PIECES_MAX, sizeof(*t->piece), &err);
     t->heads = mem_reserve(TRAIN_HEADS_BYTES, 1, &err);
@@ -158,48 +161,76 @@ static struct train *train_for(struct turn_trains *t, struct turn_egress *e,
     return train_new(t, e, to, local, n, df);
 }
 
-void trains_add(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
-                const uint8_t *local, const struct turn_piece *in)
+/* How many more of n bytes each: one, where that ends it, or is a train of its own, too long for a
+ * second. */
+static unsigned train_room(const struct turn_trains *t, const struct train *tr, size_t n)
 {
-    size_t n = in->head.n + in->data.n + in->pad;
-    size_t copied = in->head.n + (in->copy ? in->data.n : 0);
+    if (tr->closed || n < tr->segment || n > TRAIN_BYTES_MAX)
+        return 1;
+    return (unsigned)min_sz(t->segments_max - tr->count, (TRAIN_BYTES_MAX - tr->bytes) / n);
+}
 
-    ASSERT(copied <= TRAIN_HEADS_BYTES);
-    if (t->trains_n == TRAINS_MAX || t->pieces_n == TRAIN_PIECES_MAX ||
-        t->heads_used + copied > TRAIN_HEADS_BYTES)
-        trains_flush(t);
-    struct train *tr = train_for(t, e, to, local, n, in->df);
+static void train_append(struct turn_trains *t, struct train *tr, const struct train_piece *p,
+                         size_t n)
+{
     uint16_t idx = (uint16_t)t->pieces_n++;
-    struct train_piece *p = &t->piece[idx];
 
-    *p = (struct train_piece){ .data = in->data.p,
-                               .data_n = (uint32_t)in->data.n,
-                               .head = t->heads + t->heads_used,
-                               .head_n = (uint16_t)in->head.n,
-                               .next = NO_PIECE,
-                               .pad = in->pad };
-    if (in->head.n)
-        memcpy(t->heads + t->heads_used, in->head.p, in->head.n);
-    t->heads_used += in->head.n;
-    if (in->copy && in->data.n) {
-        memcpy(t->heads + t->heads_used, in->data.p, in->data.n);
-        p->data = t->heads + t->heads_used;
-        t->heads_used += in->data.n;
-    }
+    t->piece[idx] = *p;
     if (tr->first == NO_PIECE)
         tr->first = idx;
     else
         t->piece[tr->last].next = idx;
     tr->last = idx;
-    tr->bytes += (uint32_t)n;
-    if (++tr->count == TRAIN_SEGMENTS_MAX || n < tr->segment)
+    tr->bytes += (uint32_t)(n * p->count);
+    tr->count = (uint16_t)(tr->count + p->count);
+    if (tr->count == t->segments_max || n < tr->segment)
         tr->closed = true;
+}
+
+static const uint8_t *keep(struct turn_trains *t, struct bytes b)
+{
+    uint8_t *at = t->heads + t->heads_used;
+
+    if (b.n)
+        memcpy(at, b.p, b.n);
+    t->heads_used += b.n;
+    return at;
+}
+
+void trains_add_run(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
+                    const uint8_t *local, const struct turn_piece *in, size_t stride,
+                    unsigned count)
+{
+    size_t n = in->head.n + in->data.n + in->pad;
+    size_t copied = in->head.n + (in->copy ? in->data.n : 0);
+
+    ASSERT(copied <= TRAIN_HEADS_BYTES);
+    ASSERT(count == 1 || !in->copy);
+    for (size_t done = 0; done < count;) {
+        if (t->trains_n == TRAINS_MAX || t->pieces_n == TRAIN_PIECES_MAX ||
+            t->heads_used + copied > TRAIN_HEADS_BYTES)
+            trains_flush(t);
+        struct train *tr = train_for(t, e, to, local, n, in->df);
+        struct train_piece p = { .head = keep(t, in->head),
+                                 .head_n = (uint16_t)in->head.n,
+                                 .data = in->data.p + done * stride,
+                                 .data_n = (uint32_t)in->data.n,
+                                 .stride = (uint32_t)stride,
+                                 .count = (uint16_t)min_sz(count - done, train_room(t, tr, n)),
+                                 .next = NO_PIECE,
+                                 .pad = in->pad };
+
+        if (in->copy)
+            p.data = keep(t, in->data);
+        train_append(t, tr, &p, n);
+        done += p.count;
+    }
 }
 
 /* ---- sending ----------------------------------------------------------------------------------
  */
 
-static size_t piece_iov(const struct train_piece *p, struct iovec *iov)
+static size_t piece_iov(const struct train_piece *p, unsigned i, struct iovec *iov)
 {
     static uint8_t zeroes[4];
     size_t n = 0;
@@ -207,7 +238,8 @@ static size_t piece_iov(const struct train_piece *p, struct iovec *iov)
     if (p->head_n)
         iov[n++] = (struct iovec){ (void *)(uintptr_t)p->head, p->head_n };
     if (p->data_n)
-        iov[n++] = (struct iovec){ (void *)(uintptr_t)p->data, p->data_n };
+        iov[n++] =
+            (struct iovec){ (void *)(uintptr_t)(p->data + (size_t)i * p->stride), p->data_n };
     if (p->pad)
         iov[n++] = (struct iovec){ zeroes, p->pad };
     return n;
@@ -215,11 +247,19 @@ static size_t piece_iov(const struct train_piece *p, struct iovec *iov)
 
 static size_t piece_copy(const struct train_piece *p, uint8_t *to)
 {
-    memcpy(to, p->head, p->head_n);
-    if (p->data_n)
-        memcpy(to + p->head_n, p->data, p->data_n);
-    memset(to + p->head_n + p->data_n, 0, p->pad);
-    return p->head_n + p->data_n + p->pad;
+    const uint8_t *from = p->data;
+    uint8_t *at = to;
+
+    for (unsigned i = 0; i < p->count; i++, from += p->stride) {
+        memcpy(at, p->head, p->head_n);
+        at += p->head_n;
+        if (p->data_n)
+            memcpy(at, from, p->data_n);
+        at += p->data_n;
+        memset(at, 0, p->pad);
+        at += p->pad;
+    }
+    return (size_t)(at - to);
 }
 
 static void count_sent(struct stats *st, unsigned n)
@@ -231,8 +271,10 @@ static void count_sent(struct stats *st, unsigned n)
         STAT_INC(st, turn_train_4);
     else if (n <= 16)
         STAT_INC(st, turn_train_16);
-    else
+    else if (n <= 64)
         STAT_INC(st, turn_train_64);
+    else
+        STAT_INC(st, turn_train_128);
 }
 
 static int send_iov(const struct train *tr, struct iovec *iov, size_t n, uint16_t segment)
@@ -255,16 +297,17 @@ static int send_iov(const struct train *tr, struct iovec *iov, size_t n, uint16_
 static void send_singly(struct turn_trains *t, const struct train *tr)
 {
     for (uint16_t i = tr->first; i != NO_PIECE; i = t->piece[i].next) {
-        struct iovec iov[PIECE_IOVECS];
+        for (unsigned k = 0; k < t->piece[i].count; k++) {
+            struct iovec iov[PIECE_IOVECS];
+            int r = send_iov(tr, iov, piece_iov(&t->piece[i], k, iov), 0);
 
-        int r = send_iov(tr, iov, piece_iov(&t->piece[i], iov), 0);
-
-        if (r == -EMSGSIZE)
-            tr->e->too_big = tr->to;
-        if (r < 0)
-            STAT_INC(t->stats, turn_drop_send);
-        else
-            count_sent(t->stats, 1);
+            if (r == -EMSGSIZE)
+                tr->e->too_big = tr->to;
+            if (r < 0)
+                STAT_INC(t->stats, turn_drop_send);
+            else
+                count_sent(t->stats, 1);
+        }
     }
 }
 
@@ -280,7 +323,8 @@ static size_t gather(struct turn_trains *t, const struct train *tr, struct iovec
         return 1;
     }
     for (uint16_t i = tr->first; i != NO_PIECE; i = t->piece[i].next)
-        n += piece_iov(&t->piece[i], iov + n);
+        for (unsigned k = 0; k < t->piece[i].count; k++)
+            n += piece_iov(&t->piece[i], k, iov + n);
     return n;
 }
 
@@ -291,6 +335,7 @@ static bool send_train(struct turn_trains *t, const struct train *tr)
 
     if (r >= 0) {
         t->worked = true;
+        t->long_worked |= tr->count > TRAIN_SEGMENTS_OLD;
         count_sent(t->stats, tr->count);
         return true;
     }
@@ -302,6 +347,10 @@ static bool send_train(struct turn_trains *t, const struct train *tr)
         break;
     case -EINVAL:
     case -EMSGSIZE:
+        if (r == -EINVAL && tr->count > TRAIN_SEGMENTS_OLD && !t->long_worked) {
+            t->segments_max = TRAIN_SEGMENTS_OLD; /* or the path is narrow: the next one tells */
+            break;
+        }
         narrow_put(t, &tr->to, tr->segment - 1);
         break;
     default:

@@ -9,9 +9,10 @@
 
 enum {
     TRAINS_MAX = 256,           /* open at once; one more flushes all */
-    TRAIN_SEGMENTS_MAX = 64,    /* UDP_MAX_SEGMENTS before Linux 6.9 */
+    TRAIN_SEGMENTS_MAX = 128,   /* UDP_MAX_SEGMENTS, since Linux 6.9 */
+    TRAIN_SEGMENTS_OLD = 64,    /* before */
     TRAIN_BYTES_MAX = 65000,    /* IPv4: 65507, IPv6: 65487 less extension headers */
-    TRAIN_PIECES_MAX = 4096,    /* datagrams of all open trains */
+    TRAIN_PIECES_MAX = 4096,    /* runs of like datagrams of all open trains */
     TRAIN_HEADS_BYTES = 262144, /* of what is copied: headers, replies, what streams bring */
     TRAIN_COPIED_MAX = 16384,   /* longer data is not copied: the caller flushes */
     TRAIN_COPY_MAX = 256,       /* short ones are cheaper copied together than gathered */
@@ -56,15 +57,25 @@ struct turn_trains {
     uint16_t index[512]; /* hash of egress and destination: its newest train + 1 */
     struct train_narrow narrow[TRAIN_NARROWS];
     bool any_narrow, worked; /* worked: a train has gone */
+    bool long_worked;        /* one of more than TRAIN_SEGMENTS_OLD */
     unsigned refusals;       /* before that */
+    unsigned segments_max;   /* of this kernel, as far as is known */
     struct stats *stats;
 };
 
 MUST_USE int trains_init(struct turn_trains *t, struct stats *stats);
 void trains_fini(struct turn_trains *t);
-/* local: the address to send from, or NULL. */
-void trains_add(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
-                const uint8_t *local, const struct turn_piece *in);
+/* `count` datagrams like `in`, the data of each `stride` behind that of the one before. local: the
+ * address to send from, or NULL. */
+void trains_add_run(struct turn_trains *t, struct turn_egress *e, const struct netaddr *to,
+                    const uint8_t *local, const struct turn_piece *in, size_t stride,
+                    unsigned count);
+static inline void trains_add(struct turn_trains *t, struct turn_egress *e,
+                              const struct netaddr *to, const uint8_t *local,
+                              const struct turn_piece *in)
+{
+    trains_add_run(t, e, to, local, in, 0, 1);
+}
 /* Sends everything. The egresses must be alive: call it before a socket is closed. */
 void trains_flush(struct turn_trains *t);
 

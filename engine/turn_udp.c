@@ -128,6 +128,12 @@ static bool look_channel(struct turn_shard *ts, struct look *l, uint16_t number)
     return l->relay != NULL;
 }
 
+/* Is it the channel that was looked up last, or one that there is? */
+static bool on_channel(struct turn_shard *ts, struct look *l, uint16_t number)
+{
+    return number == l->number || look_channel(ts, l, number);
+}
+
 static void channel_data(struct turn_shard *ts, struct look *l, struct bytes in)
 {
     struct chandata m;
@@ -136,7 +142,7 @@ static void channel_data(struct turn_shard *ts, struct look *l, struct bytes in)
         turn_count_drop(ts, TURN_DROP_MALFORMED, 1);
         return;
     }
-    if (m.channel != l->number && !look_channel(ts, l, m.channel))
+    if (!on_channel(ts, l, m.channel))
         return;
     if (!turn_carry(ts, l->client, 0, m.data.n))
         return;
@@ -145,6 +151,31 @@ static void channel_data(struct turn_shard *ts, struct look *l, struct bytes in)
     STAT_INC(&ts->s->stats, turn_peer_tx);
     STAT_ADD(&ts->s->stats, turn_peer_tx_bytes, m.data.n);
     trains_add(&ts->trains, &l->relay->out, &l->peer, NULL, &p);
+}
+
+/* Like datagrams, as trains bring them: looked at once, and added at once. How many it took, 0 when
+ * each has to be looked at. */
+static unsigned channel_run(struct turn_shard *ts, struct look *l, const struct ring_dgram *d,
+                            size_t at, size_t step)
+{
+    const uint8_t *first = d->buf + at;
+    size_t most = (d->n - at) / step, count = 1;
+    struct chandata m;
+
+    while (count < most && memcmp(first + count * step, first, CHAN_HEADER) == 0)
+        count++;
+    if (count < 2 || !chandata_decode(bytes_of(first, step), &m))
+        return 0;
+    if (!on_channel(ts, l, m.channel))
+        return 1;
+    if (!turn_carry_run(ts, l->client, 0, m.data.n, (unsigned)count))
+        return 0;
+    struct turn_piece p = { .data = m.data };
+
+    STAT_ADD(&ts->s->stats, turn_peer_tx, count);
+    STAT_ADD(&ts->s->stats, turn_peer_tx_bytes, count * m.data.n);
+    trains_add_run(&ts->trains, &l->relay->out, &l->peer, NULL, &p, step, (unsigned)count);
+    return (unsigned)count;
 }
 
 static void door_unit(struct turn_shard *ts, struct look *l, struct bytes in)
@@ -177,9 +208,15 @@ static void door_train(struct turn_sock *k, const struct ring_dgram *d)
             if (!turn_mail_send(ts, (unsigned)away, &l.tuple, in))
                 STAT_INC(&ts->s->stats, turn_drop_mail);
         } else if (is_channel(in)) {
+            unsigned run = 0;
+
             if (!l.looked)
                 look_up(ts, &l);
-            if (l.client)
+            if (l.client && d->segment)
+                run = channel_run(ts, &l, d, at, step);
+            if (run)
+                at += (run - 1) * step;
+            else if (l.client)
                 channel_data(ts, &l, in);
             else
                 door_unit(ts, &l, in);
@@ -228,6 +265,24 @@ static void peer_piece(struct turn_shard *ts, struct turn_client *c, const struc
     turn_to_client(ts, c, &p, true);
 }
 
+/* The whole ones of a train, behind one header. How many; 0 when each has to be asked for. */
+static size_t peer_run(struct turn_shard *ts, struct turn_client *c, uint16_t channel,
+                       const struct ring_dgram *d)
+{
+    size_t n = d->segment, count = n ? d->n / n : 0;
+    uint8_t head[CHAN_HEADER];
+
+    if (!channel || count < 2 || !turn_carry_run(ts, c, 1, n, (unsigned)count))
+        return 0;
+    chandata_head(head, channel, (uint16_t)n);
+    struct turn_piece p = { .head = bytes_of(head, sizeof(head)), .data = bytes_of(d->buf, n) };
+
+    STAT_ADD(&ts->s->stats, turn_client_tx, count);
+    STAT_ADD(&ts->s->stats, turn_client_tx_bytes, count * n);
+    turn_to_client_run(ts, c, &p, n, (unsigned)count);
+    return count;
+}
+
 static void peer_train(struct turn_sock *k, const struct ring_dgram *d)
 {
     struct turn_shard *ts = k->ts;
@@ -252,7 +307,9 @@ static void peer_train(struct turn_sock *k, const struct ring_dgram *d)
         turn_count_drop(ts, out.drop, (unsigned)count);
         return;
     }
-    for (size_t at = 0, i = 0; i < count; at += step, i++) {
+    size_t i = peer_run(ts, c, channel, d);
+
+    for (size_t at = i * step; i < count; at += step, i++) {
         struct bytes data = bytes_of(d->buf + at, min_sz(step, d->n - at));
 
         if (turn_carry(ts, c, 1, data.n))
@@ -429,9 +486,15 @@ struct turn_sock *turn_door_find(struct turn_shard *ts, const struct netaddr *se
     return both;
 }
 
+void turn_send_run(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
+                   const struct turn_piece *p, size_t stride, unsigned count)
+{
+    trains_add_run(&ts->trains, &door->out, &tuple->client,
+                   door->wildcard ? tuple->server.ip : NULL, p, stride, count);
+}
+
 void turn_send_from(struct turn_shard *ts, struct turn_sock *door, const struct turn_tuple *tuple,
                     const struct turn_piece *p)
 {
-    trains_add(&ts->trains, &door->out, &tuple->client, door->wildcard ? tuple->server.ip : NULL,
-               p);
+    turn_send_run(ts, door, tuple, p, 0, 1);
 }

@@ -42,6 +42,7 @@ struct sim_opts {
     unsigned udp_late_pct;     /* a datagram lets others overtake it */
     unsigned udp_split_pct;    /* a train is received in two (each datagram may be the last one) */
     unsigned udp_again_pct;    /* a send fails with -EAGAIN or -ENOBUFS */
+    unsigned udp_segments;     /* of a train that is sent; 0: 64, as before Linux 6.9 */
     unsigned udp_eio_pct;      /* a train is refused: this way out cannot segment */
     unsigned udp_truncate_pct; /* a receive finds the buffer too small */
     unsigned udp_in_use_pct;   /* somebody else has that port */

@@ -12,7 +12,7 @@ enum {
     UDP_V6_MAX = 65487,
     UDP_V4_HEADERS = 28,
     UDP_V6_HEADERS = 48,
-    SEGMENTS_MAX = 64, /* the kernel's, before Linux 6.9, and of a received train always */
+    SEGMENTS_MAX = 64, /* of a received train; of a sent one, before Linux 6.9 */
     IOV_MAX_UDP = 1024,
 };
 
@@ -446,6 +446,7 @@ static int send_error(struct sim_net *net, struct sim_file *f, const struct ring
     bool v4 = udp_is_v4(o->to);
     size_t headers = v4 ? UDP_V4_HEADERS : UDP_V6_HEADERS, mtu = net->o.udp_mtu;
     bool train = o->segment > 0 && total > o->segment;
+    size_t segments = net->o.udp_segments ? net->o.udp_segments : SEGMENTS_MAX;
     int err = f->udp->err;
 
     if (err != 0 && sim_chance(net, 50)) { /* a send may be who is told */
@@ -455,7 +456,7 @@ static int send_error(struct sim_net *net, struct sim_file *f, const struct ring
     }
     if (total > (size_t)(v4 ? UDP_V4_MAX : UDP_V6_MAX) || o->iov_n > IOV_MAX_UDP)
         return -EMSGSIZE;
-    if (train && (total + o->segment - 1) / o->segment > SEGMENTS_MAX)
+    if (train && (total + o->segment - 1) / o->segment > segments)
         return -EINVAL;
     if (train && mtu > 0 && o->segment + headers > mtu) {
         net->counts.udp_einval++;

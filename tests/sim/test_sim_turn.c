@@ -24,6 +24,7 @@ static struct sim_opts kernel_of(uint64_t seed)
         .late_send_pct = (unsigned)(seed * 3 % 30),
         .short_recv_pct = (unsigned)(seed * 5 % 40),
         .udp_split_pct = (unsigned)(seed % 5 * 3),
+        .udp_segments = seed % 3 ? 128 : 0,
         .udp_eio_pct = (unsigned)(seed % 4 * 5),
         .udp_mtu = seed % 2 ? 1500 : 0,
     };

@@ -117,6 +117,7 @@ Test(metrics, trains_are_a_histogram)
     STAT_SET(&st.sum, turn_train_4, 5);
     STAT_SET(&st.sum, turn_train_16, 2);
     STAT_SET(&st.sum, turn_train_64, 1);
+    STAT_SET(&st.sum, turn_train_128, 3);
     STAT_SET(&st.sum, turn_train_datagrams, 99);
     cr_assert_gt(metrics_text(&st, text, sizeof(text)), 0u);
     cr_expect(strstr(text, "# TYPE sluice_turn_train_length histogram\n"
@@ -124,9 +125,10 @@ Test(metrics, trains_are_a_histogram)
                            "sluice_turn_train_length_bucket{le=\"4\"} 15\n"
                            "sluice_turn_train_length_bucket{le=\"16\"} 17\n"
                            "sluice_turn_train_length_bucket{le=\"64\"} 18\n"
-                           "sluice_turn_train_length_bucket{le=\"+Inf\"} 18\n"
+                           "sluice_turn_train_length_bucket{le=\"128\"} 21\n"
+                           "sluice_turn_train_length_bucket{le=\"+Inf\"} 21\n"
                            "sluice_turn_train_length_sum 99\n"
-                           "sluice_turn_train_length_count 18\n"));
+                           "sluice_turn_train_length_count 21\n"));
 }
 
 /* Every field of TURN has a row of its own: none is left to be shown by its internal name. */

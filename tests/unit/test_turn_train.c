@@ -21,10 +21,11 @@ static size_t wire_n;
 static int df_now, df_calls;
 static int refuse; /* what sends with a segment answer; 0: all is well */
 static size_t refuse_above;
-static uint16_t refuse_to; /* port of the only destination that is refused; 0: of any */
-static int stale;          /* so many sends are told of an old ICMP error */
-static int stale_error;    /* as what */
-static size_t refused;     /* calls */
+static size_t segments_max; /* of a train: more is refused */
+static uint16_t refuse_to;  /* port of the only destination that is refused; 0: of any */
+static int stale;           /* so many sends are told of an old ICMP error */
+static int stale_error;     /* as what */
+static size_t refused;      /* calls */
 
 int ring_udp_dont_fragment(int fd, bool v6, bool on)
 {
@@ -49,6 +50,13 @@ int ring_udp_send(int fd, const struct ring_udp_out *o)
         refused++;
         return refuse;
     }
+    for (size_t i = 0; o->segment && i < o->iov_n; i++)
+        n += o->iov[i].iov_len;
+    if (o->segment && (n + o->segment - 1) / o->segment > segments_max) {
+        refused++;
+        return -EINVAL;
+    }
+    n = 0;
     cr_assert(lt(sz, sent_n, SENT_MAX));
     sent[sent_n].to = *o->to;
     sent[sent_n].local = o->local;
@@ -75,6 +83,7 @@ static void begin(void)
     sent_n = wire_n = 0;
     refuse = stale = df_calls = 0;
     refuse_above = refused = refuse_to = 0;
+    segments_max = TRAIN_SEGMENTS_MAX;
     stale_error = -ECONNREFUSED;
     memset(&stats, 0, sizeof(stats));
     one = (struct turn_egress){ .fd = 5 };
@@ -224,6 +233,42 @@ Test(turn_train, a_path_too_narrow_takes_shorter_trains)
     cr_expect(eq(sz, refused, 2), "once, and once more in case an old error was told");
 }
 
+static void add_many(unsigned to, unsigned n, size_t bytes)
+{
+    for (unsigned i = 0; i < n; i++)
+        add(&one, to, "", bytes);
+    trains_flush(&trains);
+}
+
+Test(turn_train, a_kernel_before_6_9_is_asked_once_for_long_trains)
+{
+    segments_max = TRAIN_SEGMENTS_OLD;
+    add_many(1, 100, 300);
+    cr_expect(eq(sz, sent_n, 100));
+    sent_n = 0;
+    add_many(1, 256, 300);
+    add_many(2, 65, 300);
+    cr_expect(eq(sz, sent_n, 6));
+    cr_expect(eq(sz, sent[0].n, 64 * 300), "it is no path that is narrow");
+    cr_expect(eq(sz, refused, 1));
+}
+
+Test(turn_train, a_kernel_that_has_taken_a_long_train_is_not_doubted_for_a_narrow_path)
+{
+    add_many(1, 100, 300);
+    cr_expect(eq(u64, stats.turn_train_128, 1));
+    refuse = -EINVAL;
+    refuse_to = host(2).port;
+    add_many(2, 100, 300);
+    refuse = 0;
+    sent_n = 0;
+    add_many(2, 100, 300);
+    cr_expect(eq(sz, sent_n, 100), "the path is remembered");
+    sent_n = 0;
+    add_many(1, 128, 300);
+    cr_expect(eq(sz, sent_n, 1));
+}
+
 /* Else whoever has a narrow path, or says so by ICMP, ends the trains of all who share the door. */
 Test(turn_train, a_narrow_path_is_nobody_elses)
 {
@@ -365,4 +410,89 @@ Test(turn_train, more_than_fits_leaves_early)
     trains_flush(&trains);
     cr_expect(eq(sz, sent_n > 0 && wire_n > 0, 1));
     cr_expect(eq(uint, trains.pieces_n, 0));
+}
+
+/* ---- runs -------------------------------------------------------------------------------------
+ */
+
+static uint8_t field[1 << 20];
+static size_t first_sent_n, first_wire_n;
+static uint8_t first_wire[BYTES_MAX];
+static struct {
+    size_t at, n, segment;
+    uint16_t port;
+} first[SENT_MAX];
+
+/* The same of a seed each time, as runs or one by one. */
+static void add_runs(uint64_t seed, bool runs)
+{
+    static const size_t lengths[] = { 0, 1, 50, 120, 120, 120, 256, 257, 1200, 1200, 40000, 65500 };
+    struct seeded r = { seed };
+
+    sent_n = wire_n = 0;
+    for (int i = 0; i < 24; i++) {
+        static const uint8_t heads[] = "aaaabbbbcccc";
+        size_t n = lengths[seeded_below(&r, ARRAY_LEN(lengths))], head = seeded_below(&r, 2) * 4;
+        size_t stride = n + seeded_below(&r, 2) * 4;
+        unsigned count = n > 1200 ? 2 : 1 + (unsigned)seeded_below(&r, 200);
+        struct netaddr to = host((unsigned)seeded_below(&r, 2));
+        struct turn_piece p = {
+            .head = bytes_of(heads + 4 * seeded_below(&r, 3), n > 1200 ? 0 : head),
+            .data = bytes_of(field + seeded_below(&r, 1000), n),
+            .pad = n > 1200 ? 0 : (uint8_t)seeded_below(&r, 4),
+        };
+
+        if (runs)
+            trains_add_run(&trains, &one, &to, NULL, &p, stride, count);
+        for (unsigned k = 0; !runs && k < count; k++, p.data.p += stride)
+            trains_add(&trains, &one, &to, NULL, &p);
+    }
+    trains_flush(&trains);
+}
+
+Test(turn_train, a_run_leaves_as_its_datagrams_would_one_by_one)
+{
+    for (size_t i = 0; i < sizeof(field); i++)
+        field[i] = (uint8_t)(i * 31 + (i >> 8) * 7);
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        segments_max = trains.segments_max = seed % 2 ? TRAIN_SEGMENTS_MAX : TRAIN_SEGMENTS_OLD;
+        add_runs(seed, false);
+        first_sent_n = sent_n;
+        first_wire_n = wire_n;
+        memcpy(first_wire, wire, wire_n);
+        for (size_t i = 0; i < sent_n; i++) {
+            first[i].at = sent[i].at;
+            first[i].n = sent[i].n;
+            first[i].segment = sent[i].segment;
+            first[i].port = sent[i].to.port;
+        }
+        add_runs(seed, true);
+        cr_assert(eq(sz, wire_n, first_wire_n), "seed %u", (unsigned)seed);
+        cr_assert(memcmp(wire, first_wire, wire_n) == 0, "seed %u", (unsigned)seed);
+        cr_assert(eq(sz, sent_n, first_sent_n), "seed %u", (unsigned)seed);
+        for (size_t i = 0; i < sent_n; i++) {
+            cr_assert(eq(sz, sent[i].at, first[i].at));
+            cr_assert(eq(sz, sent[i].n, first[i].n));
+            cr_assert(eq(sz, sent[i].segment, first[i].segment));
+            cr_assert(eq(uint, sent[i].to.port, first[i].port));
+        }
+    }
+}
+
+Test(turn_train, a_refused_run_goes_singly)
+{
+    struct netaddr to = host(1);
+    struct turn_piece p = { .head = bytes_str("head"), .data = bytes_of(field, 300) };
+
+    for (size_t i = 0; i < sizeof(field); i++)
+        field[i] = (uint8_t)(i * 31 + (i >> 8) * 7);
+    refuse = -EIO;
+    trains_add_run(&trains, &one, &to, NULL, &p, 304, 20);
+    trains_flush(&trains);
+    cr_assert(eq(sz, sent_n, 20));
+    for (size_t i = 0; i < 20; i++) {
+        cr_assert(eq(sz, sent[i].n, 304));
+        cr_assert(memcmp(wire + sent[i].at, "head", 4) == 0);
+        cr_assert(memcmp(wire + sent[i].at + 4, field + i * 304, 300) == 0);
+    }
 }
