@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "engine/control.h"
+#include "engine/dig.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
 #include "engine/turn_cred.h"
@@ -41,6 +42,8 @@ void control_status(void *ctx, struct ops_status *out)
         c->draining && c->drain_end_ms > c->now_ms ? c->drain_end_ms - c->now_ms : 0;
     out->peers_reserved = homes_peers(d->homes);
     out->peers_connected = atomic_load_explicit(&d->peers_connected, memory_order_relaxed);
+    out->dig_registered =
+        d->dig ? atomic_load_explicit(&d->dig->registered, memory_order_relaxed) : 0;
     out->peers_in_circuits = atomic_load_explicit(&d->peers_in_circuits, memory_order_relaxed);
     out->config = d->cfg;
     for (unsigned i = 0; i < d->shards_n; i++) {

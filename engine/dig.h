@@ -49,6 +49,8 @@ MUST_USE int dig_host_init(struct dig_host *h, const struct config *cfg, struct 
 struct tls_server *dig_tls_load(const struct config *cfg, char *why, size_t cap);
 void dig_host_set_tls(struct dig_host *h, struct tls_server *fresh); /* control, or the start */
 void dig_host_fini(struct dig_host *h, unsigned shards);
+/* turn_host.is_known: somebody is connected from there, or from that IPv6 /64. */
+bool dig_host_knows(void *host, const struct netaddr *client);
 size_t dig_host_left(const struct dig_host *h); /* registrants and homes: 0 when all have gone */
 
 struct shard;

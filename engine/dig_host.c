@@ -91,6 +91,15 @@ void dig_host_fini(struct dig_host *h, unsigned shards)
     memset(h, 0, sizeof(*h));
 }
 
+bool dig_host_knows(void *host, const struct netaddr *client)
+{
+    const struct dig_host *h = host;
+    struct dig_source source = dig_source_key(client->ip);
+
+    return quota_count(h->quota,
+                       quota_key(h->quota, QUOTA_DIG_IP, bytes_of(source.b, sizeof(source.b)))) > 0;
+}
+
 size_t dig_host_left(const struct dig_host *h)
 {
     return homes_peers(h->homes) + atomic_load_explicit(&h->open, memory_order_relaxed);

@@ -263,6 +263,8 @@ static int shards_new(struct process *p, char *why, size_t cap)
     if (!err && p->cfg.dig_on) {
         err = dig_host_init(&p->dig, &p->cfg, p->daemon.quota, p->shards_n, why, cap);
         p->daemon.dig = &p->dig;
+        p->turn.is_known = dig_host_knows;
+        p->turn.known_by = &p->dig;
     }
     if (err)
         return err;
@@ -330,13 +332,17 @@ static int serve(struct process *p, bool created)
     pthread_barrier_wait(&p->rings_ready);
     if (!atomic_load(&p->ring_err)) {
         p->control.now_ms = p->control.start_ms;
-        struct netaddr http;
+        struct netaddr at;
 
         err = control_start(&p->control, ring, why, sizeof(why));
         if (err)
             atomic_store(&p->ring_err, err);
-        else if (p->daemon.turn && opsdoor_http_bound(p->control.door, &http))
-            turn_host_add_own_port(&p->turn, http.port); /* no shard serves yet */
+        else if (p->daemon.turn) { /* no shard serves yet */
+            if (opsdoor_http_bound(p->control.door, &at))
+                turn_host_add_own_port(&p->turn, at.port);
+            if (opsdoor_redirect_bound(p->control.door, &at))
+                turn_host_add_own_port(&p->turn, at.port);
+        }
     }
     pthread_barrier_wait(&p->rings_ready);
     if ((err = atomic_load(&p->ring_err))) {

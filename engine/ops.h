@@ -21,6 +21,7 @@ struct ops_status {
     uint32_t peers_reserved;    /* distinct peers with a reservation */
     uint32_t peers_in_circuits; /* distinct peers, approximated from above when > 10 000 */
     uint32_t peers_connected;
+    uint32_t dig_registered;
     struct stats sum; /* all shards added up */
     size_t chunk_bytes_max;
     const struct config *config;

@@ -24,7 +24,7 @@ static void dig_health(const struct ops_status *s, char *body, size_t cap)
 
     jw_open(&j, '{');
     jw_kstr(&j, "status", "ok");
-    jw_ku64(&j, "connected_peers", s->peers_connected);
+    jw_ku64(&j, "connected_peers", s->dig_registered);
     jw_ku64(&j, "uptime_secs", s->uptime_ms / 1000);
     jw_kstr(&j, "version", SLUICE_VERSION);
     jw_close(&j, '}');

@@ -127,8 +127,8 @@ static void warn_turn(const struct ready *r)
         return;
     if (!h->relays)
         log_text(r->log, LOG_INFO,
-                 "STUN only: Allocate is answered 403 until there is a --turn-secret or a "
-                 "--turn-user");
+                 "STUN only: Allocate is %s until there is a --turn-secret or a --turn-user",
+                 h->machine.limits.binding_only ? "not answered" : "answered 403");
     if (h->own_secret[0])
         log_text(r->log, LOG_INFO, "no TURN secret was given: the one in %s/turn.secret is used",
                  r->cfg->data_dir);

@@ -35,9 +35,12 @@ static struct {
 static inline void fake_status(void *ctx, struct ops_status *out)
 {
     (void)ctx;
-    *out = (struct ops_status){
-        .config = &cfg, .ready = true, .draining = draining, .peers_connected = 7, .uptime_ms = 5000
-    };
+    *out = (struct ops_status){ .config = &cfg,
+                                .ready = true,
+                                .draining = draining,
+                                .peers_connected = 7,
+                                .dig_registered = 9,
+                                .uptime_ms = 5000 };
 }
 
 static inline int fake_list(void *ctx, enum snap_kind kind, uint32_t owner,
