@@ -1,6 +1,5 @@
-#include "proto/dig_scan.h"
-
 #include "proto/dig_scan_int.h"
+
 #include "proto/maddr.h"
 #include "proto/utf8.h"
 
@@ -8,7 +7,7 @@
  * says whether it was there. */
 struct scan {
     const uint8_t *p, *end;
-    bool vec;
+    enum dig_vec vec;
     bool high; /* something is not ASCII: the text is to be judged as UTF-8 too */
 };
 
@@ -93,8 +92,7 @@ static bool string(struct scan *s, struct bytes *span, bool *escaped)
         return false;
     *escaped = false;
     for (;;) {
-        s->p = s->vec ? dig_run_string(s->p, s->end, &s->high)
-                      : dig_run_string_scalar(s->p, s->end, &s->high);
+        s->p = dig_run_string(s->vec, s->p, s->end, &s->high);
         if (take(s, '"'))
             break;
         if (!take(s, '\\') || !escape(s, &ignored))
@@ -136,18 +134,23 @@ bool dig_unescape(struct bytes text, uint8_t *buf, size_t cap, size_t *n)
     return true;
 }
 
-static bool string_is(struct bytes span, bool escaped, const char *word)
+/* The string without its quotes, if it is short enough to be a word that is asked for; what is
+ * longer comes back empty, and no such word is. */
+enum { WORD_MAX = 16 };
+static inline struct bytes word_of(struct bytes span, bool escaped, uint8_t plain[WORD_MAX])
 {
-    uint8_t plain[16];
     struct bytes is = bytes_of(span.p + 1, span.n - 2);
 
     if (escaped) {
         is.p = plain;
-        if (!dig_unescape(span, plain, sizeof(plain), &is.n))
-            return false; /* longer than any word that is asked for */
+        if (!dig_unescape(span, plain, WORD_MAX, &is.n))
+            is.n = 0;
     }
-    return bytes_eq(is, bytes_str(word));
+    return is;
 }
+
+#define IS(word, text)                                                                             \
+    ((word).n == sizeof(text) - 1 && memcmp((word).p, text, sizeof(text) - 1) == 0)
 
 /* ---- values that nobody asked for ---------------------------------------------------------- */
 
@@ -296,47 +299,64 @@ static bool skip_value(struct scan *s)
 
 /* ---- values that are forwarded ------------------------------------------------------------- */
 
-/* 0..255, no leading zero. */
-static inline bool byte_element(struct scan *s)
+/* 0..255 without a leading zero: what is behind it, NULL if it is none. Digit by digit, since a loop
+ * of three turns takes twice as long. */
+static inline const uint8_t *byte_element(const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t *p = s->p;
-    unsigned v = 0;
+    unsigned v;
 
-    while (p < s->end && is_digit(*p) && p - s->p < 4)
-        v = v * 10 + (unsigned)(*p++ - '0');
-    if (p == s->p || v > 255 || (*s->p == '0' && p - s->p > 1))
-        return false;
-    s->p = p;
+    if (p == end || !is_digit(*p))
+        return NULL;
+    v = *p++ - '0';
+    if (p == end || !is_digit(*p))
+        return p;
+    if (v == 0)
+        return NULL;
+    v = v * 10 + *p++ - '0';
+    if (p == end || !is_digit(*p))
+        return p;
+    v = v * 10 + *p++ - '0';
+    return v <= 255 && (p == end || !is_digit(*p)) ? p : NULL;
+}
+
+/* Behind the first element: the others, up to the bracket. Vectors get one try: whoever puts blanks
+ * between his elements puts them everywhere, and to start anew behind each would cost more than it
+ * saves. */
+static bool byte_elements(struct scan *s, size_t *count)
+{
+    if (at(s, ',')) {
+        s->p = dig_run_bytes(s->vec, s->p + 1, s->end, count);
+        if (!s->p)
+            return false;
+        s->p--; /* it stands behind a comma again */
+    }
+    while (take(s, ',')) {
+        blanks(s);
+        s->p = byte_element(s->p, s->end);
+        if (!s->p)
+            return false;
+        ++*count;
+        blanks(s);
+    }
     return true;
 }
 
-/* Leaves it to the vectors after the first element, once: whoever puts blanks between his elements
- * puts them everywhere, and starting anew behind each would cost more than it saves. */
 static bool byte_array(struct scan *s, struct bytes *span, size_t *count)
 {
     const uint8_t *from = s->p;
-    bool vec = s->vec;
 
     *count = 0;
     if (!take(s, '['))
         return false;
     blanks(s);
     if (!at(s, ']')) {
-        for (;;) {
-            if (!byte_element(s))
-                return false;
-            ++*count;
-            blanks(s);
-            if (!take(s, ','))
-                break;
-            if (vec) {
-                s->p = dig_run_bytes(s->p, s->end, count);
-                if (!s->p)
-                    return false;
-                vec = false;
-            }
-            blanks(s);
-        }
+        s->p = byte_element(s->p, s->end);
+        if (!s->p)
+            return false;
+        ++*count;
+        blanks(s);
+        if (!byte_elements(s, count))
+            return false;
     }
     if (!take(s, ']'))
         return false;
@@ -385,7 +405,7 @@ static bool u64(struct scan *s, struct bytes *span)
 bool dig_exclude_next(struct bytes *list, struct bytes *out)
 {
     const uint8_t *quote = list->n ? memchr(list->p, '"', list->n) : NULL;
-    struct scan s = { .p = quote, .end = list->p + list->n, .vec = true };
+    struct scan s = { .p = quote, .end = list->p + list->n, .vec = dig_vec_best() };
     bool escaped;
 
     if (!quote || !string(&s, out, &escaped))
@@ -407,28 +427,34 @@ struct found {
     struct dig_scan is;
 };
 
-static enum member member_of(struct bytes span, bool escaped)
+static enum member member_of(struct bytes name)
 {
-    static const char *const names[M_UNKNOWN] = {
-        "type", "from", "to", "payload", "seq", "exclude"
-    };
-    int m = 0;
-
-    while (m < M_UNKNOWN && !string_is(span, escaped, names[m]))
-        m++;
-    return (enum member)m;
+    switch (name.n) {
+    case 2:
+        return IS(name, "to") ? M_TO : M_UNKNOWN;
+    case 3:
+        return IS(name, "seq") ? M_SEQ : M_UNKNOWN;
+    case 4:
+        return IS(name, "type") ? M_TYPE : IS(name, "from") ? M_FROM : M_UNKNOWN;
+    case 7:
+        return IS(name, "payload") ? M_PAYLOAD : IS(name, "exclude") ? M_EXCLUDE : M_UNKNOWN;
+    default:
+        return M_UNKNOWN;
+    }
 }
 
 static bool read_type(struct scan *s, struct found *f)
 {
+    uint8_t plain[WORD_MAX];
     struct bytes span;
     bool escaped;
 
     if (!string(s, &span, &escaped))
         return false;
-    if (string_is(span, escaped, "relay_message"))
+    span = word_of(span, escaped, plain);
+    if (IS(span, "relay_message"))
         f->kind = DIG_SCAN_RELAY;
-    else if (string_is(span, escaped, "broadcast"))
+    else if (IS(span, "broadcast"))
         f->kind = DIG_SCAN_BROADCAST;
     return f->kind != DIG_SCAN_OTHER;
 }
@@ -450,12 +476,13 @@ static bool read_one_sided(struct scan *s, struct found *f, enum member m)
 
 static bool read_member(struct scan *s, struct found *f)
 {
+    uint8_t plain[WORD_MAX];
     struct bytes span;
     bool escaped;
 
     if (!key(s, &span, &escaped))
         return false;
-    enum member m = member_of(span, escaped);
+    enum member m = member_of(word_of(span, escaped, plain));
 
     if (f->times[m] < 2)
         f->times[m]++;
@@ -507,7 +534,7 @@ static bool complete(const struct found *f)
     return true;
 }
 
-static enum dig_scan_kind scan(struct bytes text, bool vec, struct dig_scan *out)
+enum dig_scan_kind dig_scan_by(enum dig_vec vec, struct bytes text, struct dig_scan *out)
 {
     struct scan s = { .p = text.p, .end = text.n ? text.p + text.n : text.p, .vec = vec };
     struct found f = { .kind = DIG_SCAN_OTHER };
@@ -541,10 +568,10 @@ static enum dig_scan_kind scan(struct bytes text, bool vec, struct dig_scan *out
 
 enum dig_scan_kind dig_scan(struct bytes text, struct dig_scan *out)
 {
-    return scan(text, true, out);
+    return dig_scan_by(dig_vec_best(), text, out);
 }
 
 enum dig_scan_kind dig_scan_scalar(struct bytes text, struct dig_scan *out)
 {
-    return scan(text, false, out);
+    return dig_scan_by(DIG_VEC_NONE, text, out);
 }

@@ -23,11 +23,13 @@ allowed() {
 	crypto_verify wc_(Init|Free)RsaKey wc_RsaPublicKeyDecodeRaw wc_RsaSSL_VerifyInline
 	crypto_verify wc_ecc_(init|free|import_x963_ex|check_key|verify_hash)
 	dig yyjson_(alc_pool_init|read_opts)
+	dig_scan_run __cpu_model
 	LIST
 }
 # aead_new and aead_free, once per thread at start-up, are the only callers of an allocator by name;
 # what the libraries allocate while they verify a signature is theirs, once per handshake. yyjson has
-# an allocator of its own, which it is never left to: dig gives it the caller's pool.
+# an allocator of its own, which it is never left to: dig gives it the caller's pool. __cpu_model is what
+# the compiler's library found out about the processor before main(): read, never written.
 
 # What compilers put in by themselves: sanitizers, coverage, hardening.
 readonly BUILT_IN='__(asan|ubsan|tsan|msan|sanitizer|sancov|gcov|llvm|stack_chk|tls_get_addr)_?.*|_?_?(mem|str)[a-z]*_chk'

@@ -1,10 +1,11 @@
-/* relay_message and broadcast: the scan with vectors, the scan without, and dig_decode() say the
- * same, and what would be forwarded is the same message again, with another sender. An input whose
- * first byte is below 0x20 is not a text but a recipe for one: each byte is a piece of it. */
+/* relay_message and broadcast: the scan by vectors of each width, the scan without, and
+ * dig_decode() say the same, and what would be forwarded is the same message again, with another
+ * sender. An input whose first byte is below 0x20 is not a text but a recipe for one: each byte is
+ * a piece of it. */
 #include "tests/fuzz/fuzz.h"
 
 #include "proto/dig.h"
-#include "proto/dig_scan.h"
+#include "proto/dig_scan_int.h"
 
 #include <stdlib.h>
 
@@ -97,22 +98,30 @@ static void check_message(const struct dig_scan *s, enum dig_scan_kind kind,
         CHECK(m.u.relay.seq == seq && bytes_eq(m.u.relay.to, bytes_of(to, n)));
 }
 
+static void check_same(const struct dig_scan *a, const struct dig_scan *b)
+{
+    CHECK(same(a->payload, b->payload) && a->payload_count == b->payload_count);
+    CHECK(same(a->to, b->to) && same(a->seq, b->seq) && same(a->tail, b->tail));
+    CHECK(same(a->exclude, b->exclude) && a->exclude_count == b->exclude_count);
+    CHECK(a->to_escaped == b->to_escaped);
+}
+
 static void check(struct bytes text)
 {
-    struct dig_scan s, plain;
+    struct dig_scan s, other;
     struct dig_msg m;
     enum dig_scan_kind kind = dig_scan(text, &s);
     enum dig_verdict v = decode(text, &m);
 
-    CHECK(kind == dig_scan_scalar(text, &plain));
+    for (int vec = DIG_VEC_NONE; vec <= (int)dig_vec_best(); vec++) {
+        CHECK(kind == dig_scan_by((enum dig_vec)vec, text, &other));
+        if (kind != DIG_SCAN_OTHER)
+            check_same(&s, &other);
+    }
     CHECK((kind == DIG_SCAN_RELAY) == (v == DIG_OK && m.type == DIG_RELAY_MESSAGE));
     CHECK((kind == DIG_SCAN_BROADCAST) == (v == DIG_OK && m.type == DIG_BROADCAST));
-    if (kind == DIG_SCAN_OTHER)
-        return;
-    CHECK(same(s.payload, plain.payload) && s.payload_count == plain.payload_count);
-    CHECK(same(s.to, plain.to) && same(s.seq, plain.seq) && same(s.tail, plain.tail));
-    CHECK(same(s.exclude, plain.exclude) && s.exclude_count == plain.exclude_count);
-    check_message(&s, kind, &m);
+    if (kind != DIG_SCAN_OTHER)
+        check_message(&s, kind, &m);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
