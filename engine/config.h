@@ -156,6 +156,7 @@ struct config {
 
     /* Preset dig: Binding is answered as dig.md §11 says, whatever comes with it. */
     bool turn_binding_dig;
+    bool turn_udp_only; /* and without credentials that is a matter of datagrams (presets.md) */
     uint32_t turn_replies_total; /* the same replies, of all sources; 0 = no limit */
 
     /* The DIG relay (dig.md §14, §16). 0 = no limit where nothing else is said. Who sends PROXY v2

@@ -300,6 +300,7 @@ static bool finish_turn(struct draft *d)
     if (!read_list(d, "turn-secret-file", c->turn_secret_file, "turn-secret") ||
         !read_list(d, "turn-users-file", c->turn_users_file, "turn-user") || !finish_users(c))
         return false;
+    c->turn_udp_only = c->turn_binding_dig && c->turn_secret_n + c->turn_user_n == 0;
     if (c->turn_port_lo < 1024 || c->turn_port_lo > c->turn_port_hi) { /* turn.md §9.4 */
         config_refuse("ports of allocations %u-%u: accepted is A-B with 1024 <= A <= B <= 65535",
                       c->turn_port_lo, c->turn_port_hi);

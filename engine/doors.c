@@ -103,7 +103,7 @@ static void close_one(struct doors *d, unsigned i, unsigned shards)
 }
 
 /* Datagrams and streams of one address. A port that was to be picked is one that both can have. */
-static int open_turn_at(struct doors *d, unsigned i, struct netaddr at, uint16_t tcp_port,
+static int open_turn_at(struct doors *d, const struct config *cfg, unsigned i, struct netaddr at,
                         bool v6only, unsigned shards)
 {
     int err = 0;
@@ -112,9 +112,9 @@ static int open_turn_at(struct doors *d, unsigned i, struct netaddr at, uint16_t
         struct netaddr tcp = at;
 
         err = open_udp(d->turn_udp, i, at, v6only, shards, &d->turn_udp_bound[i]);
-        if (err)
+        if (err || cfg->turn_udp_only)
             return err;
-        tcp.port = tcp_port ? tcp_port : d->turn_udp_bound[i].port;
+        tcp.port = cfg->turn_tcp_port ? cfg->turn_tcp_port : d->turn_udp_bound[i].port;
         err = guard_free(&tcp, v6only);
         if (!err)
             err = open_tcp(d->turn_tcp, i, tcp, v6only, shards, &d->turn_tcp_bound[i]);
@@ -125,21 +125,22 @@ static int open_turn_at(struct doors *d, unsigned i, struct netaddr at, uint16_t
     return err;
 }
 
-static int open_turn(struct doors *d, unsigned i, const struct listen_at *door, uint16_t tcp_port,
-                     bool v6only, unsigned shards, char *why, size_t cap)
+static int open_turn(struct doors *d, const struct config *cfg, unsigned i,
+                     const struct listen_at *door, bool v6only, unsigned shards, char *why,
+                     size_t cap)
 {
     static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
     struct netaddr at = door->addr;
     char text[NETADDR_TEXT_MAX];
-    int err = guard_probe_turn(&at, tcp_port, v6only, why, cap);
+    int err = guard_probe_turn(cfg, &at, v6only, why, cap);
 
     if (no_ipv6(err) && !door->named) {
         memcpy(at.ip, any4, sizeof(at.ip));
-        err = guard_probe_turn(&at, tcp_port, v6only, why, cap);
+        err = guard_probe_turn(cfg, &at, v6only, why, cap);
     }
-    if (!err && (err = open_turn_at(d, i, at, tcp_port, v6only, shards))) {
+    if (!err && (err = open_turn_at(d, cfg, i, at, v6only, shards))) {
         netaddr_text(&at, text);
-        snprintf(why, cap, "--listen-turn: cannot listen on %s (UDP and TCP): %s", text,
+        snprintf(why, cap, "--listen-turn: cannot listen on %s (UDP, TCP): %s", text,
                  strerror(-err));
     }
     return err;
@@ -156,8 +157,7 @@ int doors_open_turn(struct doors *d, const struct config *cfg, unsigned shards, 
     fds_none(d->turn_udp, shards);
     fds_none(d->turn_tcp, shards);
     for (unsigned i = 0; i < n; i++) {
-        int err =
-            open_turn(d, i, &at[i], cfg->turn_tcp_port, config_v6only(at, n, i), shards, why, cap);
+        int err = open_turn(d, cfg, i, &at[i], config_v6only(at, n, i), shards, why, cap);
 
         if (err) {
             fds_close(d->turn_udp, shards);

@@ -12,7 +12,7 @@ struct doors {
     struct netaddr bound[LISTENERS_MAX]; /* with the port really bound */
     unsigned n;
     /* Of TURN each address twice: datagrams and streams, on one port unless dusk's environment
-     * names two. */
+     * names two; without streams (turn_udp_only) -1 and no port. */
     int turn_udp[SHARDS_MAX][LISTENERS_MAX], turn_tcp[SHARDS_MAX][LISTENERS_MAX];
     struct netaddr turn_udp_bound[LISTENERS_MAX], turn_tcp_bound[LISTENERS_MAX];
     unsigned turn_n;

@@ -240,14 +240,14 @@ int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *w
     return probe(false, at, v6only, flag, why, cap);
 }
 
-int guard_probe_turn(const struct netaddr *at, uint16_t tcp_port, bool v6only, char *why,
+int guard_probe_turn(const struct config *c, const struct netaddr *at, bool v6only, char *why,
                      size_t cap)
 {
     struct netaddr tcp = *at;
     int err = probe(true, at, v6only, "--listen-turn", why, cap);
 
-    tcp.port = tcp_port ? tcp_port : at->port;
-    return err ? err : probe(false, &tcp, v6only, "--listen-turn", why, cap);
+    tcp.port = c->turn_tcp_port ? c->turn_tcp_port : at->port;
+    return err || c->turn_udp_only ? err : probe(false, &tcp, v6only, "--listen-turn", why, cap);
 }
 
 int guard_free(const struct netaddr *at, bool v6only)
@@ -269,8 +269,7 @@ int guard_ports(const struct config *c, char *why, size_t cap)
     if (c->http_on && guard_probe(&c->http.addr, false, "--listen-http", why, cap) == -EADDRINUSE)
         return -EADDRINUSE;
     for (unsigned i = 0; i < n; i++)
-        if (guard_probe_turn(&turn[i].addr, c->turn_tcp_port, config_v6only(turn, n, i), why,
-                             cap) == -EADDRINUSE)
+        if (guard_probe_turn(c, &turn[i].addr, config_v6only(turn, n, i), why, cap) == -EADDRINUSE)
             return -EADDRINUSE;
     return 0;
 }

@@ -19,10 +19,10 @@ void guard_port_holder(uint16_t port, char *out, size_t cap);
 MUST_USE int guard_probe(const struct netaddr *at, bool v6only, const char *flag, char *why,
                          size_t cap);
 
-/* The same of a TURN address: its port for datagrams, and for streams `tcp_port` or, when that is
- * 0, the same one. */
-MUST_USE int guard_probe_turn(const struct netaddr *at, uint16_t tcp_port, bool v6only, char *why,
-                              size_t cap);
+/* The same of a TURN address: its port for datagrams, and for streams, if there are any, that of
+ * turn_tcp_port or, when that is 0, the same one. */
+MUST_USE int guard_probe_turn(const struct config *c, const struct netaddr *at, bool v6only,
+                              char *why, size_t cap);
 /* Is this TCP address free, now and without a word? 0 or -errno. */
 MUST_USE int guard_free(const struct netaddr *at, bool v6only);
 

@@ -237,6 +237,7 @@ static int turn_new(struct process *p, char *why, size_t cap)
     }
     for (unsigned i = 0; i < p->doors.n; i++)
         turn_host_add_own_port(&p->turn, p->doors.bound[i].port);
+    turn_host_add_own_port(&p->turn, p->doors.dig_bound.port);
     p->daemon.turn = &p->turn;
     memcpy(p->daemon.turn_udp, p->doors.turn_udp_bound, sizeof(p->daemon.turn_udp));
     memcpy(p->daemon.turn_tcp, p->doors.turn_tcp_bound, sizeof(p->daemon.turn_tcp));

@@ -398,6 +398,8 @@ struct stun_secrets turn_host_secrets(const struct turn_host *h)
 
 void turn_host_add_own_port(struct turn_host *h, uint16_t port)
 {
+    if (port == 0) /* a door that is closed */
+        return;
     ASSERT(h->own_ports < TURN_OWN_PORTS_MAX);
     h->own_port[h->own_ports++] = port;
 }

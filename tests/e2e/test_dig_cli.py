@@ -211,6 +211,22 @@ def test_dig_56_any_other_busy_port_ends_the_start(tmp_path, door, kind):
         assert at.rsplit(':', 1)[1] in done.stderr, done.stderr
 
 
+def test_dig_56_stun_alone_needs_no_tcp_port(dig_start):
+    """presets.md: 3478/udp. With credentials there is TURN, and streams with it."""
+    sock, at = occupied()
+    with sock:
+        relay = dig_start(stun_listen=at)
+        got, here = relay.stun(ASK)
+        assert got == told(*here)
+        assert not re.search('firewall: open TCP %s$' % at.rsplit(':', 1)[1],
+                             '\n'.join(relay.lines), re.M)
+    relay = dig_start('--turn-user=a:b')
+    assert relay.stun(ask(3), timeout=1)[0][:2] == b'\x01\x13'
+    with socket.create_connection(relay.door('stun-listen'), timeout=5 * SLOW) as stream:
+        stream.sendall(ASK)
+        assert stream.recv(100)[:2] == b'\x01\x01'
+
+
 # ---- command line and environment: 58, 59 --------------------------------------------------------
 
 def relay_run(tmp_path, *args, env=(), name='dig-relay', timeout=20):

@@ -34,6 +34,7 @@ Test(config_dig, defaults_are_as_the_table_says)
     cr_expect_eq(c.dig_ban_window_ms, 60000u);
     cr_expect_eq(c.turn_replies_per_ip, 5u);
     cr_expect_eq(c.turn_replies_total, 1000u);
+    cr_expect(c.turn_udp_only, "presets.md: 3478/udp");
     cr_expect(c.turn_binding_dig && !c.dig_tls_on && c.dig_tls_client == DIG_TLS_REQUIRED);
     cr_expect(!c.dig_hex_ids_only && !c.dig_foreign_lists && !c.dig_punch_strict);
     cr_expect_eq(c.proxy_from_n, 0u);
@@ -52,7 +53,8 @@ Test(config_dig, without_the_preset_nothing_that_is_legal_is_refused)
     cr_expect_eq(c.dig_conns_per_ip_max + c.dig_registrations_per_ip_max, 0u);
     cr_expect_eq(c.dig_registers_per_ip + c.dig_ban_threshold, 0u);
     cr_expect_eq(c.dig_tls_client, DIG_TLS_OPTIONAL);
-    cr_expect(!c.turn_binding_dig && !c.dig_redirect_on && c.turn_replies_total == 0);
+    cr_expect(!c.turn_udp_only && !c.turn_binding_dig && !c.dig_redirect_on &&
+              c.turn_replies_total == 0);
 }
 
 /* Flag and variable of each row of dig.md §16 with a value of its own. */

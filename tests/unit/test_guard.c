@@ -169,6 +169,7 @@ Test(guard, a_port_taken_for_datagrams_names_its_holder)
     struct netaddr at = { .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
     int one = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
     socklen_t n = sizeof(a);
+    static struct config plain;
     char wanted[64];
 
     cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
@@ -176,13 +177,32 @@ Test(guard, a_port_taken_for_datagrams_names_its_holder)
     cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
     at.port = ntohs(a.sin_port);
     prctl(PR_SET_NAME, "sluice-test");
-    cr_expect_eq(guard_probe_turn(&at, 0, false, why, sizeof(why)), -EADDRINUSE);
+    cr_expect_eq(guard_probe_turn(&plain, &at, false, why, sizeof(why)), -EADDRINUSE);
     snprintf(wanted, sizeof(wanted), "port %u/udp", at.port);
     cr_expect(strstr(why, wanted) && strstr(why, "--listen-turn"), "%s", why);
     snprintf(wanted, sizeof(wanted), "sluice-test, process %d", (int)getpid());
     cr_expect(strstr(why, wanted), "%s", why);
     close(fd);
-    cr_expect_eq(guard_probe_turn(&at, 0, false, why, sizeof(why)), 0, "%s", why);
+    cr_expect_eq(guard_probe_turn(&plain, &at, false, why, sizeof(why)), 0, "%s", why);
+}
+
+/* presets.md: STUN without TURN is 3478/udp. */
+Test(guard, a_taken_stream_port_is_nothing_to_datagrams_alone)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct netaddr at = { .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
+    static struct config plain;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t n = sizeof(a);
+
+    cr_assert(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    at.port = ntohs(a.sin_port);
+    prctl(PR_SET_NAME, "sluice-test");
+    cr_expect_eq(guard_probe_turn(&plain, &at, false, why, sizeof(why)), -EADDRINUSE);
+    plain.turn_udp_only = true;
+    cr_expect_eq(guard_probe_turn(&plain, &at, false, why, sizeof(why)), 0, "%s", why);
+    close(fd);
 }
 
 Test(guard, port_0_is_free)
