@@ -281,6 +281,7 @@ void *tls_pool_alloc(size_t n)
     void *payload = head_at(p, at) + 1;
 
     mem_unpoison(payload, n);
+    mem_poison((uint8_t *)payload + n, (size_t)(units - 1) * UNIT - n);
     return payload;
 }
 
@@ -395,6 +396,7 @@ static void *wolf_realloc(void *q, size_t n)
     if (bigger) {
         size_t had = (size_t)units_of(head_at(now.pool, at_of(now.pool, q))) * UNIT - UNIT;
 
+        mem_unpoison(q, had);
         memcpy(bigger, q, min_sz(had, n));
         tls_pool_return(q);
     }
