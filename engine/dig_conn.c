@@ -155,10 +155,14 @@ void dig_due_at(struct dig_conn *c, uint64_t at_ms)
         wheel_arm(&c->ds->s->wheel, &c->timer, at_ms);
 }
 
-/* More than so many whole seconds without a message (dig.md §9). */
+/* The first sweep that finds more than so many whole seconds without a message (dig.md §9). */
 static uint64_t silent_ms(const struct dig_conn *c)
 {
-    return c->data_ms + c->ds->host->cfg->dig_liveness_ms + 1000;
+    const struct dig_host *h = c->ds->host;
+    uint64_t at = c->data_ms + h->cfg->dig_liveness_ms + 1000 - h->start_ms;
+    uint64_t every = h->cfg->dig_sweep_interval_ms;
+
+    return h->start_ms + (at + every - 1) / every * every;
 }
 
 static uint64_t early_ms(const struct dig_conn *c)
