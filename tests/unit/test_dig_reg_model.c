@@ -159,6 +159,11 @@ static void check_all(void)
 
         cr_assert(dig_reg_of(&reg, &home) == (entry[i].live ? entry[i].member : NULL), "%s", why);
         live += entry[i].live;
+        home.gen++; /* neither a later connection there, nor another shard's */
+        cr_assert(dig_reg_of(&reg, &home) == NULL, "%s", why);
+        home.gen--;
+        home.shard ^= 4;
+        cr_assert(dig_reg_of(&reg, &home) == NULL, "%s", why);
     }
     cr_assert(eq(u32, dig_reg_count(&reg), live), "%s", why);
     for (id = 0; id < IDS; id++) {

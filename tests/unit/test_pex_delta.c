@@ -84,6 +84,7 @@ Test(pex_delta, is_not_sent_without_a_change) /* check 44 */
     cr_expect(not(says_within(1000)));
     /* Somebody who comes and goes between two deltas was never there. */
     leave(join_hex(3, "n", 3));
+    cr_expect(eq(u64, pex.leaves, 0)); /* and needs no record */
     cr_expect(not(says_within(1000)));
     /* The link is still due: a change is told when the second is over. */
     c = join_hex(4, "n", 4);
@@ -184,31 +185,35 @@ Test(pex_delta, drops_50_and_the_rest_later)
     pex_stop();
 }
 
-Test(pex_delta, does_not_hold_up_who_left_while_departures_piled_up)
+/* Somebody joins and leaves behind a pile of departures, and the link passes over his age before it
+ * comes to read of his leaving: it was never told of him and does not take him back. */
+Test(pex_delta, does_not_drop_who_came_and_went_behind_a_pile_of_departures)
 {
     static struct dig_member *m[121];
 
-    start(200);
-    for (uint32_t i = 0; i < 121; i++)
-        m[i] = join_hex(10 + i, "n", 10 + i);
-    handshake(a, 30);
-    for (uint32_t i = 0; i < 121; i++)
-        leave(m[i]);
-    b = join_hex(2, "n", 2);
-    handshake(b, 30);        /* so that departures are recorded */
-    c = join_hex(3, "n", 3); /* comes and goes, told to nobody */
-    struct dig_member *d = join_hex(4, "n", 4);
+    for (uint32_t pile = 99; pile <= 121; pile++) {
+        bool dropped = false, added = false;
 
-    handshake(d, 30); /* is told of c, a is not */
-    leave(c);
-    bool c_dropped = false;
-
-    for (uint32_t i = 0; i < 30; i++) {
-        if (says_within(100) && out.to == a)
-            c_dropped |= drops(3);
+        start(200);
+        for (uint32_t i = 0; i < pile; i++)
+            m[i] = join_hex(10 + i, "n", 10 + i);
+        handshake(a, 30);
+        for (uint32_t i = 0; i < pile; i++)
+            leave(m[i]);
+        b = join_hex(2, "n", 2); /* so that there is news to pass on */
+        c = join_hex(3, "n", 3);
+        handshake(b, 30); /* b is told of c, and so his leaving is recorded */
+        leave(c);
+        for (uint32_t i = 0; i < 30; i++) {
+            if (says_within(100) && out.to == a) {
+                dropped |= drops(3);
+                added |= adds(b);
+            }
+        }
+        cr_expect(not(dropped), "%u", pile);
+        cr_expect(added, "%u", pile);
+        pex_stop();
     }
-    cr_expect(not(c_dropped));
-    pex_stop();
 }
 
 Test(pex_snapshot, tells_the_200_that_came_last_and_deltas_the_rest)
@@ -414,15 +419,16 @@ Test(pex_bounds, a_link_with_every_gap_taken_says_departures_rightly)
     pex_stop();
 }
 
-/* 1024 departures are kept: who reads them in time says them all, who has one more to read does
- * not say the first and is counted. */
+/* 1024 departures are kept: who reads them in time says them all, who has more to read does not say
+ * the first and is counted, once. */
 Test(pex_bounds, the_ring_of_departures_forgets_the_oldest)
 {
+    static const uint32_t extras[] = { 0, 1, 199, 200, 400 };
     enum { MAX = 1024 };
 
-    for (uint32_t extra = 0; extra < 2; extra++) {
+    for (size_t x = 0; x < ARRAY_LEN(extras); x++) {
         static struct dig_member *m[MAX];
-        uint32_t said = 0;
+        uint32_t said = 0, extra = extras[x];
 
         start(MAX);
         for (uint32_t i = 0; i < 200; i++)
@@ -442,10 +448,70 @@ Test(pex_bounds, the_ring_of_departures_forgets_the_oldest)
         }
         while (says_within(200) && out.to == a)
             said += out.dropped_n;
-        cr_expect(eq(u32, said, 200 - extra));
-        cr_expect(eq(u64, pex.forgotten, extra));
+        cr_expect(eq(u32, said, extra < 200 ? 200 - extra : 0));
+        cr_expect(eq(u64, pex.forgotten, extra > 0));
+        b = join_hex(3, "n", 3);
+        cr_expect(says_within(200) && out.to == a && adds(b));
+        cr_expect(eq(u64, pex.forgotten, extra > 0));
         pex_stop();
     }
+}
+
+/* Joins are told beside a pile of departures, but the link remembers 16 deltas of it. */
+Test(pex_bounds, a_long_pile_of_departures_holds_joins_up_after_16_deltas)
+{
+    enum { PILE = 1000, MAX = 1100 };
+    static struct dig_member *m[PILE];
+    uint32_t told, piled = 0, joined = 0;
+
+    start(MAX);
+    for (uint32_t i = 0; i < PILE; i++)
+        m[i] = join_hex(100 + i, "n", 10 + i);
+    handshake(a, 30);
+    for (told = out.peers; told < PILE; told += out.peers)
+        cr_assert(says_within(70));
+    for (uint32_t i = 0; i < PILE; i++)
+        leave(m[i]);
+    for (uint32_t delta = 0; delta < PILE / 50; delta++) {
+        (void)join_hex(2000 + delta, "n", 10 + delta);
+        cr_assert(says_within(70));
+        cr_assert(le(u32, pex.link[a->index].passes_n, PEX_PASSES_MAX));
+        cr_assert(eq(u32, out.dropped_n, 50));
+        piled += out.dropped_n;
+        joined += out.peers;
+        cr_expect(eq(u32, joined, delta < 16 ? delta + 1 : delta < 19 ? 16 : 20));
+    }
+    cr_expect(eq(u32, piled, PILE));
+    cr_expect(not(says_within(500)));
+    pex_stop();
+}
+
+Test(pex_bounds, a_link_goes_on_after_all_that_it_read_is_overwritten)
+{
+    static struct dig_member *m[30];
+
+    start(1024);
+    for (uint32_t i = 0; i < 30; i++)
+        m[i] = join_hex(10 + i, "n", 10 + i);
+    handshake(a, 30);
+    c = join_hex(2, "m", 2);
+    handshake(c, 3600);
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < 10; i++)
+            leave(m[10 * round + i]);
+        cr_assert(says_within(100));
+        cr_expect(out.to == a);
+        cr_expect(eq(u32, out.dropped_n, 10));
+        for (uint32_t i = 0; i < 10; i++)
+            cr_expect(drops(10 + 10 * round + i));
+        for (uint32_t i = 0; i < 1030; i++) { /* elsewhere */
+            b = join_hex(500 + i, "m", 3);
+            pex.told[b->index].someone = true;
+            leave(b);
+        }
+    }
+    cr_expect(eq(u64, pex.forgotten, 0)); /* it had read them all */
+    pex_stop();
 }
 
 Test(pex_bounds, one_tick_looks_at_16_links)
