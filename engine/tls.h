@@ -115,7 +115,9 @@ struct bytes tls_rest(struct tls *t);
 enum tls_verdict tls_verdict(const struct tls *t);
 enum tls_why tls_why(const struct tls *t);
 
-/* Did the last tls_feed do public key work (0.2 to 2 ms)? A shard does so many in a turn. */
+/* Did the last tls_feed do public key work? 0.1 ms as a rule, 0.6 at worst by the choice of a
+ * client; a key of ours of RSA adds 0.4 ms (2048 bits) or 3 (4096). A shard does so many in a turn.
+ */
 bool tls_worked(const struct tls *t);
 bool tls_established(const struct tls *t);
 
