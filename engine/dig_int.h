@@ -216,7 +216,7 @@ struct dig_shard {
     size_t part_bytes;
     struct timer held_timer; /* who waits for clients of other shards */
     struct list *net;        /* members by the network's index; conns_max of them */
-    uint32_t nets_max;
+    uint32_t nets_max, nets_used;
     uint8_t *join; /* a message, or a request head, in one piece */
     size_t join_bytes;
     uint8_t *plain; /* DIG_TLS_READ */

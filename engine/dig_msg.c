@@ -136,6 +136,8 @@ static void on_registered(struct dig_conn *c)
     if (c->in_net)
         list_remove(&ds->net[c->net_index], &c->net_link);
     c->net_index = a->u.reg.net_index;
+    if (c->net_index >= ds->nets_used)
+        ds->nets_used = c->net_index + 1;
     c->join_seq = a->u.reg.join_seq;
     c->registered = true;
     c->in_net = c->state < DIG_FLUSH;

@@ -10,10 +10,13 @@ enum { HELD_PASS_MAX = 256, HELD_RETRY_MS = 10 };
 
 bool dig_find(struct dig_conn *c, struct bytes id, struct home *at)
 {
-    const struct peer_id key = dig_home_key(c->ds->host, c->net_key, id);
     struct home found[HOMES_PER_PEER];
+    struct peer_id key;
 
-    if (id.n > DIG_NAME_MAX || homes_find(c->ds->host->homes, &key, found) == 0)
+    if (id.n > DIG_NAME_MAX)
+        return false;
+    key = dig_home_key(c->ds->host, c->net_key, id);
+    if (homes_find(c->ds->host->homes, &key, found) == 0)
         return false;
     *at = found[0];
     return true;
@@ -86,14 +89,15 @@ static struct dig_letter *letter_of(struct chunk *k)
 void dig_on_letter(struct dig_shard *ds, struct mnode *node)
 {
     struct dig_letter *l = CONTAINER_OF(node, struct dig_letter, node);
-    struct dig_conn *c = slab_find(&ds->slab, l->to.slot, l->to.gen);
+    const struct home to = l->to; /* it lies in a chunk that may go */
+    struct dig_conn *c = slab_find(&ds->slab, to.slot, to.gen);
     uint32_t n = l->n;
 
     if (c && c->state == DIG_WS && dig_queue_chunks(c, l->chunk, n))
         return;
     if (!c || c->state != DIG_WS)
         chunk_free_list(&ds->s->chunks, l->chunk);
-    gate_leave(&ds->host->gate[ds->s->id][l->to.slot], n);
+    gate_leave(dig_gate_of(ds->host, to), n);
     STAT_INC(&ds->s->stats, dig_lost);
 }
 
@@ -316,7 +320,7 @@ static bool same_home(struct home a, struct home b)
     return a.shard == b.shard && a.slot == b.slot && a.gen == b.gen;
 }
 
-static void tell_list(struct dig_shard *ds, const struct list *members, const struct dig_news *n)
+static void tell_list(const struct list *members, const struct dig_news *n)
 {
     for (struct link *k = members->first; k; k = k->next) {
         struct dig_conn *c = CONTAINER_OF(k, struct dig_conn, net_link);
@@ -326,7 +330,6 @@ static void tell_list(struct dig_shard *ds, const struct list *members, const st
         if (!excluded(n, c->id_hash))
             tell_member(c, n);
     }
-    (void)ds;
 }
 
 /* Of control, about one connection. */
@@ -359,10 +362,10 @@ void dig_on_news(struct dig_shard *ds, struct mnode *node)
     if (n->kind != DIG_NEWS_NET)
         tell_one(ds, n);
     else if (n->net != DIG_NET_ALL)
-        tell_list(ds, &ds->net[n->net], n);
+        tell_list(&ds->net[n->net], n);
     else
-        for (uint32_t i = 0; i < ds->nets_max; i++)
-            tell_list(ds, &ds->net[i], n);
+        for (uint32_t i = 0; i < ds->nets_used; i++)
+            tell_list(&ds->net[i], n);
     dig_news_drop(n);
 }
 
