@@ -263,6 +263,7 @@ static enum tls_why why_of(int error)
         return TLS_WHY_VERSION;
     case MATCH_SUITE_ERROR:
     case KEY_SHARE_ERROR:
+    case BAD_KEY_SHARE_DATA: /* also: no group in common */
     case UNSUPPORTED_SUITE:
     case INVALID_PARAMETER:
     case ECC_CURVE_ERROR:

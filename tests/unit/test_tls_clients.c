@@ -223,3 +223,20 @@ Test(tls_clients, openssl_is_refused_with_what_is_too_old, .timeout = 30)
     cr_expect_eq(v.why, TLS_WHY_VERSION, "%s", tls_why_text(v.why));
     cr_expect_not_null(strstr(text, "protocol version"), "%s", text);
 }
+
+/* The first guess of a group is none of ours: HelloRetryRequest (RFC 8446 §4.1.4). */
+Test(tls_clients, openssl_is_asked_for_another_group, .timeout = 30)
+{
+    const char *const args[] = { "-tls1_3", "-groups", "P-521:P-384", NULL };
+    const char *const none[] = { "-tls1_3", "-groups", "P-521:ffdhe2048", NULL };
+    struct visit v;
+    char *text = visit(&v, "p256", TLS_SERVER_ONLY, args, PING);
+
+    cr_expect(v.established, "%s", tls_why_text(v.why));
+    cr_expect_not_null(strstr(text, "pong"), "%s", text);
+    cr_expect_not_null(strstr(text, "secp384r1"), "%s", text);
+    text = visit(&v, "p256", TLS_SERVER_ONLY, none, PING);
+    cr_expect_not(v.established);
+    cr_expect_eq(v.why, TLS_WHY_NO_COMMON, "%s", tls_why_text(v.why));
+    cr_expect_not_null(strstr(text, "alert"), "%s", text);
+}
