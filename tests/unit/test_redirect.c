@@ -138,6 +138,26 @@ Test(redirect, a_request_may_come_byte_by_byte)
     close(fd);
 }
 
+/* Closing with a body unread would reset the connection, and some clients forget the answer then.
+ */
+Test(redirect, a_body_that_nobody_wants_is_read_for_a_second)
+{
+    static char request[60000] = "POST /x HTTP/1.1\r\nHost: x.org\r\n\r\n";
+    int fd = dial_redirect();
+
+    memset(request + strlen(request), 'b', sizeof(request) - strlen(request));
+    cr_assert_eq(write(fd, request, sizeof(request)), (ssize_t)sizeof(request));
+    cr_expect(read_all(fd, 500));
+    cr_expect_str_eq(got, GO("x.org/x"));
+    turns(10);
+    cr_expect_eq(open_redirects(), 1u, "until the client closes");
+    skew_ms = REDIRECT_LINGER_MS + 100;
+    opsdoor_tick(door, now_ms() + skew_ms);
+    turns(5);
+    cr_expect_eq(open_redirects(), 0u, "or a second has passed");
+    close(fd);
+}
+
 /* dig.md §21 D4: neither cap nor deadline there; both here. */
 Test(redirect, silence_has_a_deadline_and_a_flood_a_cap)
 {
