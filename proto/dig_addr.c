@@ -34,18 +34,12 @@ static bool is_multicast(const struct netaddr *a)
     return ip4_of(a)[0] >> 4 == 14 || memcmp(ip4_of(a), broadcast, 4) == 0;
 }
 
-/* dig.md §7. 100.64/10, multicast and documentation addresses do route in its sense. */
-static bool is_unroutable(const struct netaddr *a)
+/* Which IPv6 addresses do not route, dig.md §7. It names IPv4 ranges as well, but an IPv4 candidate
+ * is owned only if it is the observed address: kept or replaced by that, it is the same. */
+static bool is_unroutable6(const struct netaddr *a)
 {
-    const uint8_t *v4 = ip4_of(a);
-
-    if (is_unspecified(a) || is_loopback(a))
-        return true;
-    if (!netaddr_is4(a))
-        return (a->ip[0] & 0xfe) == 0xfc ||                         /* fc00::/7 */
-               (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);     /* fe80::/10 */
-    return v4[0] == 10 || (v4[0] == 172 && (v4[1] & 0xf0) == 16) || /* RFC 1918 */
-           (v4[0] == 192 && v4[1] == 168) || (v4[0] == 169 && v4[1] == 254);
+    return is_unspecified(a) || is_loopback(a) || (a->ip[0] & 0xfe) == 0xfc || /* fc00::/7 */
+           (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);                    /* fe80::/10 */
 }
 
 /* Does whoever sits at `observed` plausibly own `a` (dig.md §7)? Families do not mix. */
@@ -142,7 +136,7 @@ void dig_dial_add(struct dig_dial *d, const struct dig_addr *candidate)
 
     if (d->n == DIG_DIALABLE_MAX || candidate->at.port == 0)
         return;
-    if (!is_unroutable(&candidate->at) && owned(&candidate->at, &d->observed))
+    if (owned(&candidate->at, &d->observed) && !is_unroutable6(&candidate->at))
         a = candidate->at;
     a.port = candidate->at.port;
     for (size_t i = 0; i < d->n; i++)

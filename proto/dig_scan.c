@@ -299,8 +299,8 @@ static bool skip_value(struct scan *s)
 
 /* ---- values that are forwarded ------------------------------------------------------------- */
 
-/* 0..255 without a leading zero: what is behind it, NULL if it is none. Digit by digit, since a loop
- * of three turns takes twice as long. */
+/* 0..255 without a leading zero: what is behind it, NULL if it is none. Digit by digit, since a
+ * loop of three turns takes twice as long. */
 static inline const uint8_t *byte_element(const uint8_t *p, const uint8_t *end)
 {
     unsigned v;
@@ -316,7 +316,7 @@ static inline const uint8_t *byte_element(const uint8_t *p, const uint8_t *end)
     if (p == end || !is_digit(*p))
         return p;
     v = v * 10 + *p++ - '0';
-    return v <= 255 && (p == end || !is_digit(*p)) ? p : NULL;
+    return v <= 255 ? p : NULL; /* a fourth digit is no comma, nor a bracket */
 }
 
 /* Behind the first element: the others, up to the bracket. Vectors get one try: whoever puts blanks
@@ -556,7 +556,7 @@ enum dig_scan_kind dig_scan_by(enum dig_vec vec, struct bytes text, struct dig_s
     if (s.high) {
         struct utf8 u = { 0 };
 
-        if (!utf8_feed(&u, text.p, text.n) || !utf8_whole(&u))
+        if (!utf8_feed(&u, text.p, text.n)) /* its last character is whole: a brace, or blank */
             return DIG_SCAN_OTHER;
     }
     f.is.tail = bytes_of(text.p + text.n, 0);

@@ -164,6 +164,7 @@ Test(dig_dialable, keeps_what_is_owned_and_of_the_rest_the_port)
     expect_dialable("203.0.113.9:1", "[::ffff:203.0.113.9]:7 203.0.113.9:7", "203.0.113.9:7");
     expect_dialable("203.0.113.9:1", "203.0.113.8:7", "203.0.113.9:7");
     expect_dialable("203.0.113.9:1", "[2001:db8::1]:7", "203.0.113.9:7"); /* families never mix */
+    expect_dialable("203.0.113.9:1", "[::9]:7", "203.0.113.9:7"); /* nor do their first 64 bits */
     expect_dialable("[2001:db8:7::9]:1", "[2001:db8:7::1]:7",
                     "[2001:db8:7::1]:7"); /* the same /64 */
     expect_dialable("[2001:db8:7::9]:1", "[2001:db8:7:0:ffff::1]:7", "[2001:db8:7:0:ffff::1]:7");
@@ -184,8 +185,8 @@ Test(dig_dialable, judges_what_does_not_route)
     };
     char text[64];
 
-    /* Seen from the same address, kept or replaced is all the same: so only the family tells. An
-     * IPv6 peer in the candidate's own /64 does it: its candidate is kept if it routes. */
+    /* Whether an IPv6 candidate routes is seen by a peer in the same /64: if not, it is replaced.
+     * An IPv4 candidate that could be kept is the observed address itself. */
     expect_dialable("[fd00::1]:1", "[fd00::2]:7", "[fd00::1]:7");
     expect_dialable("[fcff::1]:1", "[fcff::2]:7", "[fcff::1]:7");
     expect_dialable("[fb00::1]:1", "[fb00::2]:7", "[fb00::2]:7");
