@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -334,9 +335,16 @@ def streams(bench):
     return rows
 
 
-def busy_ns(processes):
-    return sum(int(p.read_text().split()[0]) for q in processes
-               for p in pathlib.Path(f"/proc/{q.pid}/task").glob("*/schedstat"))
+def busy_ns(process):
+    """Of all its threads, since they began: the scheduler's own account, not the timer tick's."""
+    return sum(int(p.read_text().split()[0])
+               for p in pathlib.Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
+
+
+def flood_rates(text):
+    """Seconds of its progress lines, less the first, which has begun before the flood."""
+    return [(float(s), float(r)) for s, r in
+            re.findall(r"send_pps=([0-9.]+), recv_pps=([0-9.]+)", text)][1:]
 
 
 def flood_once(bench, server, tools, size):
@@ -356,21 +364,25 @@ def flood_once(bench, server, tools, size):
             time.sleep(1.5)
             if client.poll() is not None:
                 return None
-            both, began = [client, peer], time.monotonic()
-            before = busy_ns(both)
+            processes, began = (client, peer, server.process), time.monotonic()
+            before = [busy_ns(p) for p in processes]
             time.sleep(max(2, bench.opt.duration))
-            busy = (busy_ns(both) - before) / 1e9 / (time.monotonic() - began)
+            after = [busy_ns(p) for p in processes]
+            spent = time.monotonic() - began
             client.kill()
             client.wait()
             out.seek(0)
-            rates = [float(w.split("=")[1].strip(",")) for line in out for w in line.split()
-                     if w.startswith("recv_pps=")]
+            rates = flood_rates(out.read())
     finally:
         peer.kill()
         peer.wait()
-    if len(rates) < 3:
+    if len(rates) < 2:
         return None
-    return {"received_per_s": sum(rates[1:]) / len(rates[1:]), "client_busy": busy}
+    of_client, of_peer, of_server = ((b - a) / 1e9 / spent for a, b in zip(before, after))
+    sent, received = (sum(column) / len(rates) for column in zip(*rates))
+    return {"sent_per_s": sent, "received_per_s": received, "lost": 1 - received / max(sent, 1),
+            "client_busy": of_client + of_peer, "server_busy": of_server,
+            "server_ns": of_server * 1e9 / max(received, 1)}
 
 
 def flood(bench):
@@ -398,8 +410,9 @@ def flood(bench):
             rows.append({"size": size,
                          "per_s": {n: column(rs, lambda r: r["received_per_s"])
                                    for n, rs in taken.items()},
-                         "client_busy": {n: column(rs, lambda r: r["client_busy"])
-                                         for n, rs in taken.items()},
+                         **{key: {n: column(rs, lambda r: r[key]) for n, rs in taken.items()}
+                            for key in ("sent_per_s", "lost", "client_busy", "server_busy",
+                                        "server_ns")},
                          "of_us": {n: ratio(taken["sluice"], rs, lambda r: r["received_per_s"])
                                    for n, rs in taken.items() if n != "sluice"}})
     finally:
@@ -504,9 +517,12 @@ def text_of(res):
             ["streams"], g["streams"], lambda r: [r["streams"]], "cpu_s_per_gib", 3))
     if g.get("flood"):
         parts.append("## coturn's generator: datagrams per second that came back\n\n" + report.table(
-            ["bytes", "server", "per second", "client's core busy", "us / it"],
-            [[r["size"], n, show(r["per_s"][n], 0), show(r["client_busy"][n], 2),
-              show(r["of_us"].get(n), 2)] for r in g["flood"] for n in r["per_s"]]))
+            ["bytes", "server", "per second", "lost", "client's core busy", "server's",
+             "server's ns each", "us / it"],
+            [[r["size"], n, show(r["per_s"][n], 0), show(r["lost"][n], 2),
+              show(r["client_busy"][n], 2), show(r["server_busy"][n], 2),
+              show(r["server_ns"][n], 0), show(r["of_us"].get(n), 2)]
+             for r in g["flood"] for n in r["per_s"]]))
     if res["failures"]:
         parts.append("## Failures\n\n" + "\n".join("- " + f for f in res["failures"]))
     return "\n\n".join(parts)
