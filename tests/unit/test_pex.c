@@ -22,7 +22,10 @@ static struct pex_frame snapshot_of(uint32_t peers)
     return (struct pex_frame){ .kind = DIG_PEX_SNAPSHOT, .peers = peers };
 }
 
-static const struct pex_frame undecodable = { .undecodable = true };
+/* Its kind means nothing. */
+static const struct pex_frame undecodable = {
+    .undecodable = true, .kind = DIG_PEX_HANDSHAKE, .version = 1, .network_matches = true
+};
 
 static void start(void)
 {
@@ -147,8 +150,10 @@ Test(pex_frame, out_of_turn_is_a_protocol_violation_and_the_third_mutes) /* chec
     expect_silence(a, snapshot_of(0));
     expect_silence(a, delta_of(51, 51));
     expect_silence(a, plain(DIG_PEX_HANDSHAKE));
-    for (int i = 0; i < 300; i++)
+    for (int i = 0; i < 600; i++) {
         expect_error(a, undecodable, 1);
+        expect_silence(a, plain(DIG_PEX_HANDSHAKE)); /* for good */
+    }
     pex_stop();
 }
 
@@ -271,6 +276,23 @@ Test(pex_error, of_rate_doubles_our_interval_once_in_it)
         cr_assert(le(u64, own_s * 1000, due_in_ms(sent_ms)));
         cr_assert(le(u64, due_in_ms(sent_ms), own_s * 1100));
     }
+    pex_stop();
+}
+
+Test(pex_error, of_one_link_leaves_the_others_on_time)
+{
+    static struct dig_member *m[20];
+
+    pex_start(600, &dice);
+    for (uint32_t i = 0; i < 20; i++) {
+        m[i] = join_hex(10 + i, "n", 10 + i);
+        handshake(m[i], 30);
+    }
+    for (uint32_t i = 0; i < 19; i++)
+        expect_silence(m[i], error_of(3));
+    cr_expect(le(u64, due_in_ms(now_ms), 66000)); /* the last one's */
+    expect_silence(m[19], error_of(3));
+    cr_expect(le(u64, 120000, due_in_ms(now_ms)));
     pex_stop();
 }
 

@@ -11,7 +11,7 @@ struct node {
     struct dig_member *m; /* NULL: not registered */
     uint32_t id, net, own_s, remote_s;
     uint64_t sent_ms;
-    bool linked, behind;
+    bool linked;
     uint64_t book[IDS]; /* serial of the registration that was told; 0: none */
     uint8_t twice[IDS]; /* told again before the departure in between was read */
 };
@@ -107,7 +107,7 @@ static void hear_dropped(struct node *n)
             again |= id_of(out.peer[k].member->id) == id;
         cr_assert(not(again), "%s: in both", why);
         if (!n->book[id]) { /* left, came, was told and left again while departures piled up */
-            cr_assert(n->behind && n->twice[id] > 0, "%s", why);
+            cr_assert(lt(u32, 0, n->twice[id]), "%s", why);
             n->twice[id]--;
             repeats++;
         }
@@ -128,15 +128,15 @@ static void hear_delta(void)
     cr_assert(n->linked && n->m == out.to, "%s", why);
     cr_assert(le(u64, n->sent_ms + e_ms, now_ms), "%s", why);
     cr_assert(lt(u32, 0, out.peers + out.dropped_n), "%s", why);
+    bool behind = k->read != pex.net[out.to->network->index].newest;
+
     check_order();
-    n->behind |= k->passes_n > 0;
     full += out.peers == DIG_PEX_DELTA_MAX;
     lagging += k->passes_n > 0;
-    hear_peers(n, DIG_PEX_DELTA_MAX, !n->behind);
+    hear_peers(n, DIG_PEX_DELTA_MAX, !behind);
     hear_dropped(n);
     n->sent_ms = now_ms;
-    n->behind = k->passes_n > 0;
-    if (!n->behind)
+    if (!behind)
         memset(n->twice, 0, sizeof(n->twice));
 }
 
