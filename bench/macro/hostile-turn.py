@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""bench/run hostile-turn: what floods of malformed messages do to the CPU that other clients' datagrams
-cost. bench/README.md explains the method."""
+"""bench/run hostile-turn: what floods of malformed messages do to the CPU that other clients'
+datagrams cost. bench/README.md explains the method."""
 import json
 import mmap
 import os
@@ -30,9 +30,9 @@ OTHERS = {"singles": (["--allocations", 64, "--train", 1, "--size", 120], 10_000
 # Ops per second: of datagrams, units and bytes a rate that takes a tenth to a fifth of the server's
 # core, and so of the connections.
 KINDS = {kind: 30_000 for kind in (
-    "random", "empty", "truncated", "length", "cookie", "fingerprint", "allocate", "limited", "method",
-    "class", "orphan", "unknown", "duplicate", "integrity", "nonce", "channel", "channel-length", "send",
-    "stranger", "mixed", "tcp-units")}
+    "random", "empty", "truncated", "length", "cookie", "fingerprint", "allocate", "limited",
+    "method", "class", "orphan", "unknown", "duplicate", "integrity", "nonce", "channel",
+    "channel-length", "send", "stranger", "mixed", "tcp-units")}
 KINDS |= {"oversize": 20_000, "huge": 1_000, "peers": 10_000, "tcp-slow": 20_000, "tcp-half": 2_000,
           "tcp-garbage": 2_000, "tcp-open": 2_000}
 SLOTS = {"tcp-slow": 200, "tcp-half": 1000, "tcp-garbage": 200, "tcp-open": 200}
@@ -52,9 +52,9 @@ class Load(hostile.Load):
         os.ftruncate(fd, 512)
         self.page = mmap.mmap(fd, 512)
         os.close(fd)
-        command = [bench.bin / "load-turn", "--to", f"{server.address}:{server.port}", "--secret", SECRET,
-                   "--json", "--quiet", "--sleep", "--warm", 0, "--duration", 300, "--counters",
-                   self.path, *args]
+        command = [bench.bin / "load-turn", "--to", f"{server.address}:{server.port}", "--secret",
+                   SECRET, "--json", "--quiet", "--sleep", "--warm", 0, "--duration", 300,
+                   "--counters", self.path, *args]
         self.process = subprocess.Popen(
             [str(w) for w in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, bench.load_core))
@@ -74,8 +74,8 @@ def softirq_s():
 
 # "calm" is as many Binding indications, which any client may send, in the flood's place.
 STATES = ("low", "high", "calm low", "calm high", "flood low", "flood high", "flood")
-PAIRS = (("low", "high"), ("calm low", "calm high"), ("flood low", "flood high"), ("low", "flood low"),
-         ("flood high", "flood"))
+PAIRS = (("low", "high"), ("calm low", "calm high"), ("flood low", "flood high"),
+         ("low", "flood low"), ("flood high", "flood"))
 
 
 def usage(pid):
@@ -123,9 +123,9 @@ def measure(bench, kind, others):
         loads.append(Load(bench, server, *args, "--batch", 1, "--peers", 4, "--rate", rates[0],
                           "--burst-ms", BURST_MS["others"]))
         loads[0].until(lambda: loads[0].received > rates[0] // 10, "others")
-        loads.append(Load(bench, server, "--foe", "allocate" if kind == "limited" else kind, "--rate",
-                          KINDS[kind], "--slots", SLOTS.get(kind, 16), "--bind", FOES_AT, "--burst-ms",
-                          BURST_MS["flood"]))
+        loads.append(Load(bench, server, "--foe", "allocate" if kind == "limited" else kind,
+                          "--rate", KINDS[kind], "--slots", SLOTS.get(kind, 16), "--bind", FOES_AT,
+                          "--burst-ms", BURST_MS["flood"]))
         loads.append(Load(bench, server, "--foe", "keepalive", "--rate", KINDS[kind], "--slots", 16,
                           "--bind", FOES_AT, "--burst-ms", BURST_MS["flood"]))
         for load in loads[1:]:
@@ -150,7 +150,8 @@ def measure(bench, kind, others):
 
 
 def slopes(pairs, per_op, rates):
-    """CPU-seconds per further datagram, round by round, without what a different number of ops costs."""
+    """CPU-seconds per further datagram, round by round, without what a different number of ops
+    costs."""
     return [(h["cpu"] - l["cpu"] - per_op * (h["ops"] - l["ops"])) / (h["per_s"] - l["per_s"])
             for l, h in pairs if h["per_s"] - l["per_s"] > (rates[1] - rates[0]) / 4]
 
@@ -178,7 +179,8 @@ def row_of(kind, others, rates, taken, told, kept):
             "beside": ns(beside), "ratio": statistics.median(beside) / statistics.median(without),
             "calm_ratio": statistics.median(beside) / statistics.median(calm),
             "sum_ratio": statistics.median(sums) / statistics.median(whole),
-            "us_per_op": 1e6 * per_op, "us_per_op_alone": 1e6 * of("flood", "cpu") / of("flood", "ops"),
+            "us_per_op": 1e6 * per_op,
+            "us_per_op_alone": 1e6 * of("flood", "cpu") / of("flood", "ops"),
             "ops_per_s": of("flood high", "ops"), "flood_share": of("flood", "cpu"),
             "per_s": of("high", "per_s"), "per_s_beside": of("flood high", "per_s"),
             "lost": kept["lost"], "sent": kept["total_sent"], "answers": told["answers"],
@@ -192,20 +194,22 @@ def over(row):
 
 def text_of(res):
     m, parts = res["machine"], []
-    parts.append(f"# hostile-turn\n\n{m['when']}, {m['cpu']}, {m['cores']} cores, Linux {m['kernel']}, commit "
-                 f"{m['commit']}{' with changes' if m['changed'] else ''}, load at the start {m['load']}; "
-                 f"{2 * res['rounds']} windows of {WINDOW_S} s in each state, without those in which the server "
-                 f"waited for its core longer than {DELAY_MAX:.0%} of the time; median [quartiles].")
+    parts.append(f"# hostile-turn\n\n{m['when']}, {m['cpu']}, {m['cores']} cores, Linux "
+                 f"{m['kernel']}, commit {m['commit']}{' with changes' if m['changed'] else ''}, load "
+                 f"at the start {m['load']}; {2 * res['rounds']} windows of {WINDOW_S} s in each "
+                 "state, without those in which the server waited for its core longer than "
+                 f"{DELAY_MAX:.0%} of the time; median [quartiles].")
     for others, (_, low, high) in OTHERS.items():
         rows = [r for r in res["floods"] if r["others"] == others]
         if rows:
-            parts.append(f"## Others send {others}, {low} and {high} datagrams a second: ns of CPU per "
-                         "further one\n\n" + report.table(
+            parts.append(f"## Others send {others}, {low} and {high} datagrams a second: ns of CPU "
+                         "per further one\n\n" + report.table(
                 ["flood", "without", "beside as many keepalives", "beside the flood",
                  f"÷ without (bar {BAR})", f"÷ keepalives (bar {BAR})", "sum of parts", "ops/s",
                  "µs per op", "alone", "flood's share of a core", "others' lost"],
                 [[r["kind"], show(r["without"], 0), show(r["calm"], 0), show(r["beside"], 0),
-                  f"{r['ratio']:.2f}", f"{r['calm_ratio']:.2f}", f"{r['sum_ratio']:.2f}", f"{r['ops_per_s']:.0f}", f"{r['us_per_op']:.2f}",
+                  f"{r['ratio']:.2f}", f"{r['calm_ratio']:.2f}", f"{r['sum_ratio']:.2f}",
+                  f"{r['ops_per_s']:.0f}", f"{r['us_per_op']:.2f}",
                   f"{r['us_per_op_alone']:.2f}", f"{r['flood_share']:.2f}",
                   f"{1e6 * r['lost'] / max(1, r['sent']):.0f} in a million"] for r in rows]))
     if res["failures"]:
@@ -226,8 +230,8 @@ def run(opt):
     except Missing as e:
         print(e, file=sys.stderr)
         return 77
-    res = {"name": "hostile-turn", "machine": report.machine(ROOT), "rounds": opt.rounds, "floods": [],
-           "failures": bench.failures}
+    res = {"name": "hostile-turn", "machine": report.machine(ROOT), "rounds": opt.rounds,
+           "floods": [], "failures": bench.failures}
     try:
         for others in groups:
             for kind in kinds:

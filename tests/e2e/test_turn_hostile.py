@@ -1,6 +1,6 @@
-"""turn.md §15 and §20 at flood rate: every class of malformed traffic (tools/load_turn_foe.c) gets the
-answer that it is owed, or silence; memory stays where it was; and who is served goes on being served,
-at the CPU per datagram that he costs without the flood (bench/macro/hostile-turn.py)."""
+"""turn.md §15 and §20 at flood rate: every class of malformed traffic (tools/load_turn_foe.c) gets
+the answer that it is owed, or silence; memory stays where it was; and who is served goes on being
+served, at the CPU per datagram that he costs without the flood (bench/macro/hostile-turn.py)."""
 
 import collections
 import json
@@ -53,7 +53,8 @@ CLASSES = {
     'oversize': answered('success', '401', '420', rate=10000),
     'huge': answered('success', '401', '420', rate=500),
     'mixed': answered('success', '401', '403', '420', '438', share=20),
-    'tcp-units': answered('401', share=18, drops=('method', 'class', 'fingerprint', 'no_allocation')),
+    'tcp-units': answered('401', share=18,
+                          drops=('method', 'class', 'fingerprint', 'no_allocation')),
     'tcp-slow': silent(slots=200),
     'tcp-half': silent(rate=1000, slots=200),
     'tcp-garbage': silent(rate=1000, slots=200),
@@ -62,7 +63,8 @@ CLASSES = {
 
 
 def start_load(at, *args):
-    command = [LOAD, '--to', '%s:%d' % at, '--secret', SECRET, '--json', '--quiet', '--sleep', *args]
+    command = [LOAD, '--to', '%s:%d' % at, '--secret', SECRET, '--json', '--quiet', '--sleep',
+               *args]
     return subprocess.Popen([str(a) for a in command], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
 
@@ -84,8 +86,8 @@ def flood(at, kind, what, *args, seconds=SECONDS):
 
 def others(at, seconds):
     """ChannelData to a peer and back, at a rate that leaves the machine to the flood."""
-    return start_load(at, '--echo', '--allocations', 8, '--rate', 4000 // SLOW, '--size', 200, '--train',
-                      4, '--duration', seconds, '--warm', 0)
+    return start_load(at, '--echo', '--allocations', 8, '--rate', 4000 // SLOW, '--size', 200,
+                      '--train', 4, '--duration', seconds, '--warm', 0)
 
 
 @pytest.fixture(scope='module')
@@ -133,8 +135,8 @@ def test_turn_44_at_flood_rate_a_stranger_is_told_little(turn_start):
     notices nothing."""
     turnd = turn_start(replies=10, allow=('127.0.0.0/8', '127.0.0.1/32'))
     served = others(turnd.at, SECONDS)
-    foe = finish(start_load(turnd.at, '--foe', 'allocate', '--rate', RATE, '--burst-ms', 2, '--warm', 0,
-                            '--duration', SECONDS, '--bind', '127.66.1.1'))
+    foe = finish(start_load(turnd.at, '--foe', 'allocate', '--rate', RATE, '--burst-ms', 2,
+                            '--warm', 0, '--duration', SECONDS, '--bind', '127.66.1.1'))
     told = finish(served)
     assert foe['answers'].keys() <= {'success', '401'} and foe['answers']['success'] == 0
     assert 5 <= foe['answers']['401'] <= 10 + 10 * (foe['seconds'] + .5)
@@ -150,8 +152,8 @@ NOISE_SHORT = 0.15 # of the few windows that the short run has
 
 def measured(out, rounds, *only):
     """{(who sends, flood): times}, by bench/run; nothing of what it could not measure."""
-    subprocess.run([ROOT / 'bench' / 'run', 'hostile-turn', '--rounds', str(rounds), '--build', BUILD,
-                    '--out', out, '--only', ','.join(only)], timeout=1800)
+    subprocess.run([ROOT / 'bench' / 'run', 'hostile-turn', '--rounds', str(rounds), '--build',
+                    BUILD, '--out', out, '--only', ','.join(only)], timeout=3600)
     path = out / 'hostile-turn.json'
     rows = json.loads(path.read_text())['floods'] if path.exists() else []
     return {(row['others'], row['kind']): max(row['ratio'], row['calm_ratio'], row['sum_ratio'])
@@ -181,5 +183,5 @@ def test_cpu_of_others_beside_all_classes_at_once(tmp_path):
 @pytest.mark.long
 @pytest.mark.skipif(SLOW > 1, reason='instrumented code costs something else')
 def test_cpu_of_others_beside_each_class(tmp_path):
-    check_cpu(tmp_path, [kind for kind in CLASSES if kind not in ('mixed', 'keepalive')] + ['limited'],
-              OTHERS_CPU + NOISE, 4)
+    kinds = [kind for kind in CLASSES if kind not in ('mixed', 'keepalive')]
+    check_cpu(tmp_path, kinds + ['limited'], OTHERS_CPU + NOISE, 4)
