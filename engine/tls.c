@@ -6,7 +6,6 @@
 
 enum {
     RECORD_HEAD = 5,
-    RECORD_BODY_MAX = 16384 + 2048, /* RFC 5246 §6.2.3; of 1.3 it is 256, which wolfSSL sees to */
     RECORD_PLAIN_MAX = 16384,
     RECORD_COST_MAX = 32,  /* head, explicit nonce or inner type, tag */
     KEY_UPDATE_BYTES = 32, /* wolfSSL sends one when a key has been used often enough */
@@ -126,8 +125,8 @@ void tls_free(struct tls *t)
     tls_server_drop(server);
 }
 
-/* Records are watched as they pass: a head of 5 bytes, then so many. What is wrong with one is for
- * wolfSSL to say, except that there are too many. */
+/* Records are counted as they pass: a head of 5 bytes, then so many. What is wrong with one, its
+ * length too, is for wolfSSL to say. */
 static bool watch(struct tls *t, struct bytes b)
 {
     while (b.n) {
@@ -147,10 +146,6 @@ static bool watch(struct tls *t, struct bytes b)
             continue;
         t->head_n = 0;
         t->body_left = (uint16_t)(t->head[3] << 8 | t->head[4]);
-        if (t->body_left > RECORD_BODY_MAX) {
-            refuse(t, TLS_WHY_PROTOCOL);
-            return false;
-        }
         if (t->established && ++t->idle_records > TLS_EMPTY_RECORDS_MAX) {
             refuse(t, TLS_WHY_TOO_LONG);
             return false;

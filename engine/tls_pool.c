@@ -12,7 +12,7 @@
 /* Sizes and places are counted in units of 16 bytes from the region's start, so that 32 bits are
  * enough. A block is a head of one unit and its payload. Each is in a list: a free one in that of
  * its size, a used one in that of its account, so that what wolfSSL forgets to free when it fails
- * half-way comes back with the connection. Lists hold a place + 1, for 0 ends them. */
+ * comes back with the connection. Lists hold a place + 1, for 0 ends them. */
 enum {
     UNIT = 16,
     SECOND_BITS = 4, /* each power of two in 16 classes: at most 6 % of a block are lost to them */

@@ -46,8 +46,8 @@ void tls_pool_leave(void);
 /* For tests, and for our own few bytes of a connection. Between enter and leave only. */
 void *tls_pool_alloc(size_t n); /* 16-byte aligned; NULL: a bound */
 void tls_pool_return(void *p);  /* NULL is fine */
-/* Gives back all that the account still has: what wolfSSL forgets when it runs out of memory
- * half-way, and it does, would add up. */
+/* Gives back all that the account still has: wolfSSL forgets blocks on some of its ways out (a
+ * wolfSSL_new that fails, for one), and they would add up. */
 void tls_pool_sweep(void);
 /* Walks all blocks and ASSERTs that books, lists and neighbours agree. Slow: tests. */
 void tls_pool_check(const struct tls_pool *p);

@@ -104,7 +104,7 @@ Test(tls_cert, knows_when_it_ends)
 
 Test(tls_cert, refuses_every_truncation_and_what_is_no_version_3)
 {
-    uint8_t der[DER_MAX + 1];
+    uint8_t der[DER_MAX + 2];
     size_t n = der_of("p256", der);
     struct tls_cert c;
 
@@ -120,6 +120,18 @@ Test(tls_cert, refuses_every_truncation_and_what_is_no_version_3)
     cr_assert_not(tls_cert_read(bytes_of(NULL, 0), &c));
     n = der_of("v1", der);
     cr_assert_not(tls_cert_read(bytes_of(der, n), &c));
+
+    n = der_of("p256", der); /* 30 82 n n, 30 82 n n, a0 03 02 01 02 */
+    cr_assert_eq(der[12], 2);
+    der[12] = 1;
+    cr_assert_not(tls_cert_read(bytes_of(der, n), &c));
+    der[12] = 2;
+    cr_assert(tls_cert_read(bytes_of(der, n), &c));
+    der[3] = (uint8_t)(der[3] + 2); /* a NULL behind the signature, within the certificate */
+    cr_assert_geq(der[3], 2);
+    der[n] = 5;
+    der[n + 1] = 0;
+    cr_assert_not(tls_cert_read(bytes_of(der, n + 2), &c));
 }
 
 /* One byte wrong: it may still be a certificate, and what is read lies within it. */

@@ -290,6 +290,31 @@ Test(tls_hostile, closes_only_whoever_the_pool_is_too_small_for)
     pair_free(fine);
 }
 
+/* Every block that wolfSSL asks for to begin with is refused once; it does not clean up after all.
+ */
+Test(tls_hostile, gets_back_what_wolfssl_forgets)
+{
+    static const struct tls_alpn alpn = { { "stun.turn", "stun.nat-discovery" }, 2 };
+    char why[256];
+    struct tls_server *s = tls_server_load(key_path("p256", ".pem"), key_path("p256", ".key"),
+                                           TLS_CLIENT_REQUIRED, &alpn, why, sizeof(why));
+    unsigned made = 0;
+
+    for (size_t bytes = 640; bytes < 17000; bytes += 16) {
+        int err;
+        struct tls_pool *pool = tls_pool_new(bytes, &err);
+        struct tls *t = tls_new(s, pool, pipe_out, NULL);
+
+        made += t != NULL;
+        tls_free(t);
+        cr_assert_eq(tls_pool_used(pool), 0);
+        tls_pool_check(pool);
+        tls_pool_free(pool);
+    }
+    cr_expect_gt(made, 0);
+    tls_server_drop(s);
+}
+
 Test(tls_hostile, lets_one_run_dry_and_others_go_on)
 {
     struct pair *p = pair_new(server_of("p256", TLS_SERVER_ONLY), 13, NULL);
