@@ -13,7 +13,7 @@ struct node {
     uint64_t sent_ms;
     bool linked;
     uint64_t book[IDS]; /* serial of the registration that was told; 0: none */
-    uint8_t twice[IDS]; /* told again before the departure in between was read */
+    uint32_t twice[IDS]; /* told again before the departure in between was read */
 };
 static struct node node[SEATS];
 static struct dig_member *holder[IDS]; /* who has the id now */
