@@ -17,7 +17,8 @@ allowed() {
 	crypto crypto_(aead|auth|hash|scalarmult|shorthash|sign)_.* crypto_(shorthash|hash_sha256)
 	crypto EVP_(Encrypt|Decrypt)(Init_ex2|Update|Final_ex) EVP_CIPHER_CTX_ctrl
 	crypto EVP_CIPHER_(fetch|free) EVP_CIPHER_CTX_(new|free) CRYPTO_(zalloc|free)
-	crypto_hmac wc_(Hmac(Init|SetKey|Update|Final|Free)|(Init)?(Md5|Sha|Sha256)(Update|Final|Free)?)
+	crypto_hmac wc_(Hmac(Init|SetKey|Update|Final|Free)|(Init)?(Md5|Sha256)(Update|Final|Free)?)
+	crypto_hmac SHA1_(Init|Update|Final)
 	crypto_verify EVP_PKEY_.* EVP_MD_CTX_(new|free) EVP_DigestVerify(Init)? EVP_sha256
 	crypto_verify OSSL_PARAM_construct_.* ERR_clear_error
 	crypto_verify wc_(Init|Free)RsaKey wc_RsaPublicKeyDecodeRaw wc_RsaSSL_VerifyInline
