@@ -136,7 +136,7 @@ MUST_USE enum dig_reg_verdict dig_reg_add(struct dig_reg *r, const struct dig_cl
 /* The entry of that very connection, slot and generation, or NULL. */
 struct dig_member *dig_reg_of(const struct dig_reg *r, const struct dig_home *home);
 /* false: that connection has none (any more), and nothing has changed: an id that somebody else
- * registered meanwhile is his (D1). */
+ * registered meanwhile is his (D1). `home` may be the member's own. */
 bool dig_reg_remove(struct dig_reg *r, const struct dig_home *home);
 
 struct dig_member *dig_reg_find(const struct dig_reg *r, struct bytes id);

@@ -11,7 +11,9 @@
  * Deviations: a registration is what is told, so an id that registers again is told again, also
  *         when it has the same address (§10.5 compares addresses). Of more than 50 or 200 that
  *         could be told, those are chosen that registered last, and then they are sorted by
- *         last_seen. */
+ *         last_seen. While more than 50 departures wait to be said, an id that left, came back, was
+ *         told and left again is dropped twice.
+ */
 #ifndef SLUICE_PROTO_PEX_H
 #define SLUICE_PROTO_PEX_H
 
