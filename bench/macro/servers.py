@@ -42,8 +42,8 @@ def lift_files():
 
 def build(directory):
     """The programs of this tree, built if need be."""
-    want = ["engine/sluice", "tools/load-p2p", "tools/load-turn", "bench/bench-bare",
-            "bench/bench-turn"]
+    want = ["engine/sluice", "tools/load-p2p", "tools/load-turn", "tools/load-dig",
+            "bench/bench-bare", "bench/bench-turn", "bench/bench-dig"]
     directory = pathlib.Path(directory)
     if not (directory / "build.ninja").exists():
         log("building")
