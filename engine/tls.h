@@ -93,11 +93,13 @@ int64_t tls_server_expires_unix_s(const struct tls_server *s);
 
 struct tls;
 /* Where ciphertext goes: appends it to the connection's queue. false: it cannot, and the connection
- * is over. Called from within tls_feed, tls_read, tls_write and tls_close_notify only. */
+ * is over. Called from within tls_feed, tls_read, tls_write and tls_close_notify only, and calls
+ * nothing of this header for any connection. */
 typedef bool tls_out(void *arg, struct bytes ciphertext);
 
 /* keeps pool and arg; has a reference of its own to the server until tls_free, so that a reload
- * leaves those alone who came before it. NULL: the pool is dry. */
+ * leaves those alone who came before it. NULL: the pool is dry. Takes 14 KiB of it at once, so who
+ * has not said anything yet is better left without. */
 struct tls *tls_new(struct tls_server *server, struct tls_pool *pool, tls_out *out, void *arg);
 void tls_free(struct tls *t); /* wipes; every byte is back in the pool; NULL is fine */
 

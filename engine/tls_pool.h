@@ -4,9 +4,9 @@
  * with TLS still calls no allocator that others share.
  *   - Two bounds: of the pool, and of one connection (struct tls_account). Past either wolfSSL is
  *     told that there is no memory, and that connection ends.
- *   - One thread. What wolfSSL asks for outside of a connection (a certificate at start, RSA in
- *     proto/crypto) comes from malloc as ever.
- * Units: bytes, the block's header and rounding included. */
+ *   - One thread at a time. What wolfSSL asks for outside of a connection (a certificate at start,
+ * RSA in proto/crypto) comes from malloc as ever. Units: bytes, the block's header and rounding
+ * included. */
 #ifndef SLUICE_ENGINE_TLS_POOL_H
 #define SLUICE_ENGINE_TLS_POOL_H
 
