@@ -1,12 +1,11 @@
 /* engine/tls_pool.h: the memory of one shard's TLS connections. wolfSSL asks its allocator for
  * everything; here that is a region reserved once and touched as it is first used, in which blocks
  * are found in constant time (two levels of free lists by size, neighbours joined), so that a loop
- * with TLS still calls no allocator that others share.
- *   - Two bounds: of the pool, and of one connection (struct tls_account). Past either wolfSSL is
- *     told that there is no memory, and that connection ends.
- *   - One thread at a time. What wolfSSL asks for outside of a connection (a certificate at start,
- * RSA in proto/crypto) comes from malloc as ever. Units: bytes, the block's header and rounding
- * included. */
+ * with TLS still calls no allocator that others share. What wolfSSL asks for outside of a
+ * connection (a certificate at start, RSA in proto/crypto) comes from malloc as ever. There are two
+ * bounds: of the pool, and of one connection (struct tls_account); past either wolfSSL is told that
+ * there is no memory, and that connection ends. Units:   bytes, a block's head and rounding
+ * included. Threads: one at a time. */
 #ifndef SLUICE_ENGINE_TLS_POOL_H
 #define SLUICE_ENGINE_TLS_POOL_H
 
