@@ -4,8 +4,9 @@
  * with TLS still calls no allocator that others share. What wolfSSL asks for outside of a
  * connection (a certificate at start, RSA in proto/crypto) comes from malloc as ever. There are two
  * bounds: of the pool, and of one connection (struct tls_account); past either wolfSSL is told that
- * there is no memory, and that connection ends. Units:   bytes, a block's head and rounding
- * included. Threads: one at a time. */
+ * there is no memory, and that connection ends.
+ * Units:   bytes, a block's head and rounding included.
+ * Threads: one at a time. */
 #ifndef SLUICE_ENGINE_TLS_POOL_H
 #define SLUICE_ENGINE_TLS_POOL_H
 
