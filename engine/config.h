@@ -48,6 +48,16 @@ static inline bool netaddr_is_any(const struct netaddr *a)
     return memcmp(a->ip, v4, 16) == 0 || memcmp(a->ip, v6, 16) == 0;
 }
 
+/* A prefix of IPv4. ::/0 is none, though it holds the mapped addresses. */
+static inline bool cidr_is4(const struct cidr *c)
+{
+    const struct netaddr a = { .ip = { c->ip[0], c->ip[1], c->ip[2], c->ip[3], c->ip[4], c->ip[5],
+                                       c->ip[6], c->ip[7], c->ip[8], c->ip[9], c->ip[10],
+                                       c->ip[11] } };
+
+    return c->bits >= 96 && netaddr_is4(&a);
+}
+
 /* One address to listen at. named: the user said it, so it never falls back to IPv4 only. */
 struct listen_at {
     struct netaddr addr;

@@ -126,6 +126,28 @@ bool config_dig_set(struct draft *d, const struct dig_name *n, const char *value
     return true;
 }
 
+/* An IPv4-mapped base matches nobody there, because addresses are unmapped first (dig.md §13); with
+ * us it would be the IPv4 prefix, and trust is nothing to be generous with. */
+static void drop_mapped(struct draft *d, const char *list)
+{
+    struct config *c = d->c;
+    unsigned kept = 0, i = 0;
+
+    for (; *list && i < c->proxy_from_n; list += strcspn(list, ","), list += *list == ',') {
+        size_t n = strcspn(list, ",");
+
+        if (strspn(list, " \t\r\n\v\f") >= n) /* blanks were skipped */
+            continue;
+        if (memchr(list, ':', n) && cidr_is4(&c->proxy_from[i]))
+            draft_note(d, "DIG_RELAY_TRUSTED_PROXY_CIDRS: %.*s matches nobody: say it as IPv4",
+                       (int)min_sz(n, 64), list);
+        else
+            c->proxy_from[kept++] = c->proxy_from[i];
+        i++;
+    }
+    c->proxy_from_n = kept;
+}
+
 bool config_dig_env_apply(struct draft *d)
 {
     for (size_t i = 0; i < config_dig_names_n; i++) {
@@ -133,7 +155,12 @@ bool config_dig_env_apply(struct draft *d)
         const char *value = n->env ? env_own(d, n->env) : NULL;
         uint64_t v;
 
-        if (!value || config_dig_set(d, n, value))
+        if (value && config_dig_set(d, n, value)) {
+            if (n->how == DIG_STRICT)
+                drop_mapped(d, value);
+            continue;
+        }
+        if (!value)
             continue;
         if (n->how == DIG_STRICT ||
             (is_number(value, &v) && v < setting_find(n->setting)->lo)) { /* understood, refused */

@@ -53,8 +53,9 @@ bool dig_spend(uint64_t *tat_ns, uint64_t now_ms, uint64_t n, uint64_t per_s)
 
 static bool from_proxy(const struct config *cfg, const struct netaddr *a)
 {
-    for (unsigned i = 0; i < cfg->proxy_from_n; i++)
-        if (cidr_match(&cfg->proxy_from[i], a->ip))
+    for (unsigned i = 0; i < cfg->proxy_from_n; i++) /* ::/0 trusts nobody of IPv4 (dig.md §13) */
+        if (cidr_is4(&cfg->proxy_from[i]) == netaddr_is4(a) &&
+            cidr_match(&cfg->proxy_from[i], a->ip))
             return true;
     return false;
 }

@@ -73,6 +73,32 @@ def test_dig_47_all_else_is_met_with_silence(digd, request_):
     assert got is None
 
 
+def test_dig_47_a_flood_leaves_answers_for_who_is_connected(dig_start):
+    """dig.md §21, STUN."""
+    relay = dig_start(stun_per_ip_rps=0, stun_global_rps=8, shards=1)
+    here = next_ip()
+    relay.peer(source=here)
+    socks = []
+    for source in (next_ip(), here, next_ip()):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((source, 0))
+        sock.settimeout(0.5 * SLOW)
+        socks.append(sock)
+    for sock, count in zip(socks, (20, 2, 3)):
+        for _ in range(count):
+            sock.sendto(ASK, relay.door('stun-listen'))
+        time.sleep(0.005)
+    got = []
+    for sock in socks:
+        got.append(0)
+        try:
+            while sock.recv(100):
+                got[-1] += 1
+        except socket.timeout:
+            sock.close()
+    assert 8 <= got[0] <= 9 and got[1:] == [2, 0], got
+
+
 def burst(relay, source, count, at=None):
     """How many of so many requests, sent at once, are answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -172,6 +172,13 @@ Test(config_dig, the_proxy_list_is_exact_or_nothing_starts)
                           "dig-relay", NULL),
                  0, "%s", said);
     cr_expect_eq(c.proxy_from_n, 3u);
+    cr_assert_eq(load_env(ENV("DIG_RELAY_TRUSTED_PROXY_CIDRS=::/0, ,::ffff:10.0.0.0/104,192.0.2.7,"
+                              "::ffff:1.2.3.4"),
+                          "dig-relay", NULL),
+                 0, "%s", said);
+    cr_expect_eq(c.proxy_from_n, 2u, "a mapped base is nobody's");
+    cr_expect(noted("::ffff:10.0.0.0/104 matches nobody") && noted("::ffff:1.2.3.4"));
+    cr_expect(!cidr_is4(&c.proxy_from[0]) && cidr_is4(&c.proxy_from[1]));
     cr_expect_eq(
         load_env(ENV("DIG_RELAY_TRUSTED_PROXY_CIDRS=10.0.0.0/8,nobody"), "dig-relay", NULL), 2);
     cr_expect(strstr(said, "DIG_RELAY_TRUSTED_PROXY_CIDRS"), "%s", said);
