@@ -1,6 +1,7 @@
-"""A client of the DIG relay over a bare socket, written from dig.md and RFC 6455 and sharing nothing
-with proto/. Frames are made by hand, so that each rule can be broken; what comes is judged to the
-byte: the frame (dig.md §3.2), the writing of its JSON (§4.2), the members and their order (§5)."""
+"""A client of the DIG relay over a bare socket, written from dig.md and RFC 6455 and sharing
+nothing with proto/. Frames are made by hand, so that each rule can be broken; what comes is judged
+to the byte: the frame (dig.md §3.2), the writing of its JSON (§4.2), the members and their order
+(§5)."""
 
 import base64
 import collections
@@ -104,11 +105,12 @@ def request(path='/', method='GET', version='HTTP/1.1', drop=(), more=(), key=No
 
 
 def judge(payload):
-    """A message of the relay, as dig.md §4.2 and §5 want it to the byte; gives its object. Space within
-    a payload may be carried as it came."""
+    """A message of the relay, as dig.md §4.2 and §5 want it to the byte; gives its object. Space
+    within a payload may be carried as it came."""
     text = payload.decode()
     said = json.loads(text)
-    assert written(said) == SPACED.sub(lambda m: re.sub(r'\s', '', m[0]), text, 1), 'not written as §4.2 has it: %s' % text[:300]
+    assert written(said) == SPACED.sub(lambda m: re.sub(r'\s', '', m[0]), text,
+                                       1), 'not written as §4.2 has it: %s' % text[:300]
     kind = said.get('type')
     assert kind in MEMBERS, 'no message of a relay: %s' % text[:300]
     assert list(said) == MEMBERS[kind], 'members of %s: %s' % (kind, list(said))
@@ -266,8 +268,8 @@ class Conn:
                                             for name, value in members.items()}}))
 
     def next(self, timeout=None, aside=True):
-        """The next message; Ended at the end of the connection. The relay's own pings, with which it
-        looks whether an incumbent lives (dig.md §21), are answered."""
+        """The next message; Ended at the end of the connection. The relay's own pings, with which
+        it looks whether an incumbent lives (dig.md §21), are answered."""
         until = self.until(timeout)
         while True:
             if aside is False and self.pushed:

@@ -1,5 +1,5 @@
-"""A daemon that is a DIG relay, with the original's flags, and its clients. Limits per source and per
-connection are off but where a test is about them."""
+"""A daemon that is a DIG relay, with the original's flags, and its clients. Limits per source and
+per connection are off but where a test is about them."""
 
 import json
 import os
@@ -24,15 +24,16 @@ def flags(**options):
 
 
 class Digd(Relay):
-    """host: of all four doors; a door can be named as a whole (`listen='[::]:0'`). loose=False keeps
-    the limits of the original. More options are flags in the original's spelling."""
+    """host: of all four doors; a door can be named as a whole (`listen='[::]:0'`). loose=False
+    keeps the limits of the original. More options are flags in the original's spelling."""
 
     def __init__(self, directory, *more, host='127.0.0.1', loose=True, shards=2, drain=0, env=None,
                  name='dig', nofile=None, **options):
         asked = {door: host + ':0' for door in DOORS}
         asked.update(LOOSE if loose else {})
         asked.update({key.replace('_', '-'): value for key, value in options.items()})
-        super().__init__(directory, *flags(**asked), *more, preset='dig', shards=shards, listen=None,
+        super().__init__(directory, *flags(**asked), *more, preset='dig', shards=shards,
+                         listen=None,
                          http=None, drain=drain, env=env, name=name, nofile=nofile)
         if not env or 'DIG_RELAY_LISTEN' not in env:
             self.env = {k: v for k, v in self.env.items()
@@ -81,8 +82,10 @@ class Digd(Relay):
                 conn.told('peer_connected', later.id)
         return out
 
-    def fetch(self, path='/', door='listen', method='GET', at=None, raw=None, headers=(), source=None):
-        """One exchange on a connection of its own, read to the end: (status, {header: value}, body)."""
+    def fetch(self, path='/', door='listen', method='GET', at=None, raw=None, headers=(),
+              source=None):
+        """One exchange on a connection of its own, read to the end: (status, {header: value},
+        body)."""
         head = raw or '\r\n'.join(['%s %s HTTP/1.1' % (method, path), 'Host: relay', *headers,
                                    'Connection: close', '', '']).encode()
         with Conn(at or self.door(door), source) as conn:
@@ -117,7 +120,8 @@ class Digd(Relay):
         """Of all its threads; the tick accounting of /proc/PID/stat is too coarse for messages."""
         total = 0
         for thread in os.listdir('/proc/%d/task' % self.proc.pid):
-            with open('/proc/%d/task/%s/schedstat' % (self.proc.pid, thread), encoding='ascii') as f:
+            with open('/proc/%d/task/%s/schedstat' % (self.proc.pid, thread),
+                      encoding='ascii') as f:
                 total += int(f.read().split()[0])
         return total
 
@@ -133,7 +137,8 @@ class Digd(Relay):
         """Polls until it holds."""
         end = time.monotonic() + timeout * SLOW
         while not ready():
-            assert time.monotonic() < end, 'did not come in %d s\n%s' % (timeout, self.log()[-2000:])
+            assert time.monotonic() < end, 'did not come in %d s\n%s' % (timeout,
+                                                                         self.log()[-2000:])
             time.sleep(0.02)
 
     # -- ends

@@ -1,6 +1,6 @@
-"""Real WebSocket clients, unmodified, that are nodes of the DIG network (issue 5): npm's ws, Debian's
-python3-websockets and a page in Debian's Chromium. Each registers and asks for peers without waiting
-for the ack, pings, sends and gets payloads of many lengths, broadcasts, closes."""
+"""Real WebSocket clients, unmodified, that are nodes of the DIG network (issue 5): npm's ws,
+Debian's python3-websockets and a page in Debian's Chromium. Each registers and asks for peers
+without waiting for the ack, pings, sends and gets payloads of many lengths, broadcasts, closes."""
 
 import json
 import queue
@@ -51,8 +51,10 @@ def has(target, source, kind, count, sha256):
     assert source.id in got['senders'], got
 
 
-@pytest.mark.parametrize('a, b', [('ws', 'ws'), ('websockets', 'websockets'), ('digpage', 'digpage'),
-                                  ('ws', 'digpage'), ('websockets', 'ws'), ('digpage', 'websockets')])
+@pytest.mark.parametrize('a, b', [('ws', 'ws'), ('websockets', 'websockets'), ('digpage',
+                                                                               'digpage'),
+                                  ('ws', 'digpage'), ('websockets', 'ws'),
+                                  ('digpage', 'websockets')])
 def test_dig_interop(digd, a, b):
     net = fresh_net()
     with Node(a, digd, net) as one, Node(b, digd, net) as two:
