@@ -161,6 +161,7 @@ Test(config_dig, numbers_beyond_ours_are_the_most_that_we_can)
                           "--idle-timeout-secs=99999999999", NULL),
                  0, "%s", said);
     cr_expect_eq(c.dig_conns_max, 1000000u);
+    cr_expect_eq(c.notes_n, 2u);
     cr_expect_eq(c.dig_idle_timeout_ms, 4000000000u);
     cr_expect(noted("max-connections") && noted("idle-timeout-secs"));
 }
