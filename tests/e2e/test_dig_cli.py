@@ -37,7 +37,7 @@ def ask(type_=1, length=0, cookie=COOKIE, tail=b''):
 
 @pytest.mark.sanitize
 def test_dig_46_binding_is_answered_with_the_unmapped_source(dig_start):
-    """The vectors of §11 are in the unit tests. IPv4 clients of a dual-stack socket are told IPv4."""
+    """The vectors of §11 are in the unit tests. An IPv4 client of [::] is told IPv4."""
     assert told('198.51.100.23', 40001).hex() == \
         '0101000c2112a442a1b2c3d4e5f60718293a4b5c002000080001bd53e721c055'
     relay = dig_start(host='[::]')
