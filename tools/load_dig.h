@@ -26,8 +26,9 @@ enum {
     LD_STEPS_MAX = 16,
     LD_SIZE_MAX = 1 << 20, /* bytes of a payload */
     LD_WINDOW_MAX = 4096,
-    LD_IN_FLIGHT = 64, /* connections at once that are being set up */
-    LD_ID = 64,        /* characters of a peer_id */
+    LD_RATE_WINDOW = 256, /* by a rate: what is late waits here, not in the relay */
+    LD_IN_FLIGHT = 64,    /* connections at once that are being set up */
+    LD_ID = 64,           /* characters of a peer_id */
     LD_HEAD_MAX = 320,
     LD_TAIL_MAX = 40,
     LD_POOL = 16, /* payloads */
@@ -44,7 +45,7 @@ struct ld_opts {
     bool null; /* bench-dig null is there: what arrives is what was sent, masked */
     bool tls, json, quiet, sleep;
     uint64_t rate, seed;
-    double duration_s, warm_s, settle_s, join_s;
+    double duration_s, warm_s, settle_s, join_s, patience_s;
     unsigned step[LD_STEPS_MAX], steps;
     pid_t server_pid;
 };

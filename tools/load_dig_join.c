@@ -2,7 +2,7 @@
  */
 #include "tools/load_dig.h"
 
-enum { NEWS_MS = 20000 };
+enum { NEWS_MS = 20000, QUIET_MS = 250 };
 
 /* What the first so many have to hear: of everybody who came later, on their network. */
 static uint64_t news_due(unsigned conns)
@@ -17,13 +17,18 @@ static uint64_t news_due(unsigned conns)
     return n;
 }
 
-/* Until all news of who came has arrived, where they were not lost. */
+/* Until all news of who came has arrived; or none comes any more, from relays that tell none. */
 void ld_settle(void)
 {
-    uint64_t due = ld_opt.null ? 0 : news_due(ld_ready), until = load_now_ns() + 2000000000;
+    uint64_t due = ld_opt.null ? 0 : news_due(ld_ready), seen = ld_totals.news;
+    uint64_t last = load_now_ns();
 
-    while (ld_totals.news < due && load_now_ns() < until)
+    while (ld_totals.news < due && load_now_ns() < last + QUIET_MS * 1000000ull) {
         ld_poll(10);
+        if (ld_totals.news != seen)
+            last = load_now_ns();
+        seen = ld_totals.news;
+    }
 }
 
 int ld_run_join(void)

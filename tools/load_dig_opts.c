@@ -12,6 +12,7 @@ struct ld_opts ld_opt = {
     .warm_s = 0.3,
     .settle_s = 1,
     .join_s = 1,
+    .patience_s = 3,
     .seed = 1,
 };
 
@@ -31,6 +32,7 @@ enum {
     KEY_JOIN,
     KEY_DURATION,
     KEY_WARM,
+    KEY_PATIENCE,
     KEY_SEED,
     KEY_SLEEP,
     KEY_PID,
@@ -51,7 +53,7 @@ static const struct argp_option options[] = {
     { "connections", KEY_CONNS, "N", 0, "1 to 20000 (64; peers, join, idle: 1000)", 0 },
     { "per-network", KEY_PER, "N", 0, "of them on one network (all; idle: 16)", 0 },
     { "size", KEY_SIZE, "BYTES", 0, "of a payload (1024)", 0 },
-    { "window", KEY_WINDOW, "N", 0, "messages of one sender under way (8; peers: 1; rate: 4096)",
+    { "window", KEY_WINDOW, "N", 0, "messages of one sender under way (8; peers: 1; rate: 256)",
       0 },
     { "requesters", KEY_REQUESTERS, "N", 0, "peers: connections that ask (1)", 0 },
     { "rate", KEY_RATE, "N", 0, "messages per second over all; else as fast as they arrive", 0 },
@@ -62,6 +64,8 @@ static const struct argp_option options[] = {
     { "join-secs", KEY_JOIN, "S", 0, "join: they begin spread over so long (1)", 0 },
     { "duration", KEY_DURATION, "S", 0, "of the measurement (3)", 0 },
     { "warm", KEY_WARM, "S", 0, "before it (0.3)", 0 },
+    { "patience", KEY_PATIENCE, "S", 0, "at the end, for what is under way while nothing comes (3)",
+      0 },
     { "seed", KEY_SEED, "N", 0, "payloads, ids (1)", 0 },
     { "sleep", KEY_SLEEP, NULL, 0, "sleep a little where there is nothing to do, not spin", 0 },
     { "server-pid", KEY_PID, "PID", 0, "account this process's CPU and memory", 0 },
@@ -128,7 +132,7 @@ static void settle_defaults(void)
     if (!ld_opt.per_network)
         ld_opt.per_network = ld_opt.mode == LD_IDLE ? 16 : ld_opt.conns;
     if (!ld_opt.window)
-        ld_opt.window = ld_opt.rate ? LD_WINDOW_MAX : ld_opt.mode == LD_PEERS ? 1 : 8;
+        ld_opt.window = ld_opt.rate ? LD_RATE_WINDOW : ld_opt.mode == LD_PEERS ? 1 : 8;
 }
 
 /* Options that do not go together, before anything is sent. */
@@ -195,6 +199,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *st)
         break;
     case KEY_WARM:
         ld_opt.warm_s = seconds(st, "warm", arg);
+        break;
+    case KEY_PATIENCE:
+        ld_opt.patience_s = seconds(st, "patience", arg);
         break;
     case KEY_SEED:
         ld_opt.seed = number(st, "seed", arg, 0, UINT64_MAX);

@@ -3,8 +3,6 @@
  * generator or the relay was ready for it: who stalls is charged for what he kept waiting. */
 #include "tools/load_dig.h"
 
-enum { DRAIN_MS = 3000 };
-
 static uint64_t rate_began_ns, rate_given;
 
 static void give_by_rate(void)
@@ -38,6 +36,20 @@ static void run_for(double s)
     }
 }
 
+/* As long as something still arrives: a machine that was elsewhere for a while loses nothing. */
+static void drain(void)
+{
+    uint64_t last = load_now_ns(), seen = ld_totals.received;
+    uint64_t wait_ns = (uint64_t)(ld_opt.patience_s * 1e9);
+
+    while (ld_totals.received < ld_owed() && load_now_ns() < last + wait_ns && !ld_totals.failed) {
+        ld_poll(1);
+        if (ld_totals.received != seen)
+            last = load_now_ns();
+        seen = ld_totals.received;
+    }
+}
+
 int ld_run_flow(void)
 {
     static struct ld_report report;
@@ -58,9 +70,7 @@ int ld_run_flow(void)
     ld_report_end(&report);
     ld_measuring = false;
     ld_stopping = true;
-    for (uint64_t until = load_now_ns() + DRAIN_MS * 1000000ull;
-         ld_totals.received < ld_owed() && load_now_ns() < until && !ld_totals.failed;)
-        ld_poll(1);
+    drain();
     return ld_report_print(&report);
 }
 

@@ -23,7 +23,7 @@
 enum {
     CONNS = 4096,
     IN_BYTES = 256 * 1024,
-    OUT_BYTES = 1 << 20,
+    OUT_BYTES = 4 << 20,
     EVENTS = 256,
     ID = 64,
     EVERY = 50,
