@@ -406,6 +406,72 @@ def test_dig_31_result(digd):
         peer.alive()
 
 
+def punch(a, b, addr='203.0.113.9:40001'):
+    a.say('hole_punch_request', peer_id='x', target_peer_id=b.id, external_addr=addr)
+
+
+@pytest.mark.sanitize
+def test_dig_d10_coordinates_are_limited(digd):
+    """16 at once, by requester and by target, then one in half a second; what is more is dropped."""
+    a, b, c = digd.group(3)
+    for requester in (a, c):
+        for _ in range(40):
+            punch(requester, b)
+        requester.alive()
+    a.relay(b, [1])
+    c.relay(b, [2])
+    said = []
+    while sum(m['type'] == 'relay_message' for m in said) < 2:
+        said.append(b.next())
+    assert 16 <= len(said) - 2 <= 16 + 4 * SLOW
+    d = digd.peer(net=a.net)
+    punch(a, d)  # the requester's own are used up, too
+    a.alive()
+    a.relay(d, [3])
+    assert d.next()['type'] == 'relay_message'
+
+
+@pytest.mark.sanitize
+def test_dig_d10_nobody_is_pointed_at(dig_start):
+    """By peers that are elsewhere: no port 0, no loopback, unspecified or multicast address."""
+    digd = dig_start(env={'DIG_RELAY_TRUSTED_PROXY_CIDRS': '127.0.0.1'})
+    prelude = b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c' + bytes([203, 0, 113, 7, 192, 0, 2, 1, 0, 9, 0, 9])
+    a = digd.peer(source='127.0.0.1', prelude=prelude)
+    b = digd.peer(net=a.net)
+    for addr in ('127.0.0.1:5', '[::1]:5', '0.0.0.0:5', '[::]:5', '224.0.0.1:5', '[ff02::1]:5',
+                 '203.0.113.7:0', '[::ffff:127.0.0.1]:5'):
+        punch(a, b, addr)
+        a.alive()
+        b.alive()
+    punch(a, b, '198.51.100.1:5')
+    b.expect('hole_punch_coordinate', external_addr='198.51.100.1:5')
+
+
+def test_dig_d10_strict(dig_start):
+    """Then nothing but the observed address."""
+    digd = dig_start('--dig-punch-strict')
+    a = digd.peer(source='127.0.0.9')
+    b = digd.peer(net=a.net)
+    for addr in ('203.0.113.9:5', '127.0.0.8:5'):
+        punch(a, b, addr)
+        a.alive()
+        b.alive()
+    punch(a, b, '127.0.0.9:40001')
+    b.expect('hole_punch_coordinate', external_addr='127.0.0.9:40001')
+
+
+def test_dig_d8_d9_as_one_likes(dig_start):
+    """Lists of other networks, and ids that are nothing but hex."""
+    digd = dig_start('--dig-foreign-lists', '--dig-hex-ids')
+    a, b = digd.peer(), digd.peer()
+    assert list(a.peers(b.net)) == [b.id] and list(a.peers()) == [a.id]
+    conn = digd.ws()
+    for name in ('peerA', a.id.upper(), a.id + '0', ''):
+        conn.say('register', peer_id=name, network_id=a.net, protocol_version=1)
+        conn.error(2)
+    conn.register(net=a.net).registered()
+
+
 # ---- 32: what only a relay says ------------------------------------------------------------------
 
 PEER = {'peer_id': 'x', 'network_id': 'n', 'protocol_version': 1, 'connected_at': 1, 'last_seen': 2}
