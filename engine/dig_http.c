@@ -6,21 +6,31 @@
 #include "engine/dig_html.h"
 #include "engine/dig_int.h"
 
-enum { HEAD_BYTES = 512, HEALTH_BYTES = 256 };
+enum { HEAD_BYTES = 640, HEALTH_BYTES = 256 };
 
 struct answer {
     int status;
     const char *reason, *type, *cache;
+    const char *more; /* headers */
 };
+
+/* A page runs our script only, and talks to nobody but us: what a peer calls itself cannot change
+ * that, even where a browser were brought to take it for HTML (dig.md D13). */
+static const char page_headers[] =
+    "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'\r\n"
+    "referrer-policy: no-referrer\r\n";
 
 static void answer(struct dig_conn *c, const struct answer *a, struct bytes body)
 {
     char head[HEAD_BYTES];
-    int n = snprintf(head, sizeof(head),
-                     "HTTP/1.1 %d %s\r\ncontent-type: %s\r\n%s%s%scontent-length: %zu\r\n"
-                     "connection: close\r\n\r\n",
-                     a->status, a->reason, a->type, a->cache ? "cache-control: " : "",
-                     a->cache ? a->cache : "", a->cache ? "\r\n" : "", body.n);
+    int n =
+        snprintf(head, sizeof(head),
+                 "HTTP/1.1 %d %s\r\ncontent-type: %s\r\n%s%s%s%scontent-length: %zu\r\n"
+                 "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
+                 a->status, a->reason, a->type, a->cache ? "cache-control: " : "",
+                 a->cache ? a->cache : "", a->cache ? "\r\n" : "", a->more ? a->more : "", body.n);
 
     ASSERT(n > 0 && n < HEAD_BYTES);
     const struct bytes parts[2] = { bytes_of(head, (size_t)n), body };
@@ -31,7 +41,7 @@ static void answer(struct dig_conn *c, const struct answer *a, struct bytes body
 
 static void health(struct dig_conn *c)
 {
-    const struct answer ok = { 200, "OK", "application/json", "no-store" };
+    const struct answer ok = { 200, "OK", "application/json", "no-store", NULL };
     struct dig_host *h = c->ds->host;
     char body[HEALTH_BYTES];
     int n = snprintf(body, sizeof(body),
@@ -56,7 +66,7 @@ void dig_on_request(struct dig_conn *c, const struct http_head *h)
     } asked[] = { { "/stats.json", DIG_PAGE_STATS },
                   { "/dht.json", DIG_PAGE_DHT },
                   { "/map.json", DIG_PAGE_MAP } };
-    const struct answer missing = { 404, "Not Found", "text/plain; charset=utf-8", NULL };
+    const struct answer missing = { 404, "Not Found", "text/plain; charset=utf-8", NULL, NULL };
     const struct dig_doc *doc = dig_doc_find(h->path);
 
     STAT_INC(&c->ds->s->stats, dig_http);
@@ -66,7 +76,7 @@ void dig_on_request(struct dig_conn *c, const struct http_head *h)
         return;
     }
     if (doc) {
-        const struct answer ok = { 200, "OK", doc->type, doc->cache };
+        const struct answer ok = { 200, "OK", doc->type, doc->cache, page_headers };
 
         answer(c, &ok, doc->body);
         return;
@@ -86,7 +96,7 @@ void dig_on_request(struct dig_conn *c, const struct http_head *h)
 void dig_on_page(struct dig_conn *c)
 {
     const struct answer busy = { 503, "Service Unavailable", "text/plain; charset=utf-8",
-                                 "no-store" };
+                                 "no-store", NULL };
     struct shared *page = c->ask.reply;
 
     c->ask.reply = NULL;
