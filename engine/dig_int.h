@@ -40,10 +40,10 @@ enum {
     DIG_PART_PART = 4,          /* of the pool that messages being received may fill */
     DIG_OUTS = 1 << 20,         /* queue entries of a shard: address space until used */
     DIG_TLS_READ = 16384,
-    DIG_TLS_COST = 256,       /* of DIG_WORK: public key work of a handshake */
-    DIG_WIRE_HIGH = 65536,    /* ciphertext that waits; plaintext behind it stays plain */
-    DIG_NET_ALL = UINT32_MAX, /* news for every registrant */
+    DIG_TLS_COST = 256,    /* of DIG_WORK: public key work of a handshake */
+    DIG_WIRE_HIGH = 65536, /* ciphertext that waits; plaintext behind it stays plain */
 };
+#define DIG_NET_ALL UINT32_MAX /* news for every registrant; no enumerator: those are ints */
 
 /* Beside a slot, not in it: other shards add to it while the slot's owner comes and goes. */
 struct dig_gate {
