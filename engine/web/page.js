@@ -177,7 +177,7 @@ function dht(d) {
   const keys = list(d.keys);
   const found = filtered('keys-filter', keys, k => name(k.content_key));
 
-  set('counted', many(d.total_keys, 'key') + ' of ' + many(d.reporting_peers, 'reporting peer') +
+  set('counted', many(d.total_keys, 'key') + ', reported by ' + many(d.reporting_peers, 'peer') +
     (d.truncated ? ', cut: there are more' : ''));
   set('made', 'Peers are asked once a minute; as of ' + when(d.generated_at) + '.');
   fill('keys', found, [
@@ -245,7 +245,7 @@ function world() {
   draw(land, 'path', { d: dots });
   for (let lon = -150; lon < 180; lon += 30) {
     draw(grid, 'path', { d: 'M' + x(lon) + ' 0V340', class: lon ? '' : 'main' });
-    draw(grid, 'text', { x: x(lon) + 3, y: 336 }, degrees(lon, 'E', 'W'));
+    draw(grid, 'text', { x: x(lon) + 3, y: 9 }, degrees(lon, 'E', 'W'));
   }
   for (let lat = 60; lat >= -60; lat -= 30) {
     draw(grid, 'path', { d: 'M0 ' + y(lat) + 'H720', class: lat ? '' : 'main' });
