@@ -323,22 +323,30 @@ static void tls_ingest(struct dig_conn *c, struct bytes in)
     }
 }
 
-/* After admission: what is spoken first. */
+/* After admission: what is spoken first. Memory for TLS is taken with the first byte: who connects
+ * and says nothing costs a slot and no more. */
 void dig_greet(struct dig_conn *c)
+{
+    struct dig_host *h = c->ds->host;
+    bool tls = atomic_load_explicit(&h->tls, memory_order_acquire) != NULL;
+
+    c->state = tls ? DIG_SHAKE : DIG_HEAD;
+    if (!tls)
+        http_head_init(&c->http, HTTP_HEAD_BYTES_MAX, true);
+}
+
+/* false: closed. */
+static bool tls_begin(struct dig_conn *c)
 {
     struct dig_shard *ds = c->ds;
     struct tls_server *server = atomic_load_explicit(&ds->host->tls, memory_order_acquire);
 
-    c->state = server ? DIG_SHAKE : DIG_HEAD;
-    if (!server) {
-        http_head_init(&c->http, HTTP_HEAD_BYTES_MAX, true);
-        return;
-    }
     c->tls = tls_new(server, ds->tls_pool, dig_tls_out, c);
-    if (!c->tls) {
-        STAT_INC(&ds->s->stats, dig_tls_failed);
-        dig_close(c, "no memory for TLS");
-    }
+    if (c->tls)
+        return true;
+    STAT_INC(&ds->s->stats, dig_tls_failed);
+    dig_close(c, "no memory for TLS");
+    return false;
 }
 
 /* ---- off the socket --------------------------------------------------------------------------
@@ -346,6 +354,8 @@ void dig_greet(struct dig_conn *c)
 
 static void ingest(struct dig_conn *c, uint8_t *p, size_t n)
 {
+    if (c->state == DIG_SHAKE && !c->tls && !tls_begin(c))
+        return;
     if (c->tls)
         tls_ingest(c, bytes_of(p, n));
     else

@@ -174,11 +174,13 @@ static void apply_dig_tls(struct reload *r)
     log_text(r->control->log, LOG_INFO, "reload: the certificate of the DIG door is in force");
 }
 
-static bool applies_now(const char *line)
+static bool applies_now(const struct reload *r, const char *line)
 {
     static const char *const names[] = { "log-level ", "allow ", "deny ", "turn-secret ",
                                          "turn-user " };
 
+    if (strncmp(line, "dig-tls-cert ", 13) == 0 || strncmp(line, "dig-tls-key ", 12) == 0)
+        return r->running->dig_tls_on && r->next->dig_tls_on;
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strncmp(line, names[i], strlen(names[i])) == 0)
             return true;
@@ -201,7 +203,7 @@ static void say_pending(struct reload *r)
             const char *at = strstr(a.text, line);
             size_t n = strlen(line);
 
-            if (!applies_now(line) && !(at && (at == a.text || at[-1] == '\n') && at[n] == '\n'))
+            if (!applies_now(r, line) && !(at && (at == a.text || at[-1] == '\n') && at[n] == '\n'))
                 log_text(r->control->log, LOG_WARN, "reload: waits for a restart: %s", line);
         }
     }
