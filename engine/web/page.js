@@ -12,7 +12,7 @@ const SAMPLES_MAX = 120;      // of a sparkline
 const $ = id => document.getElementById(id);
 const numbers = new Intl.NumberFormat('en');
 const count = n => Number.isFinite(n) ? numbers.format(n) : '–';
-const list = v => Array.isArray(v) ? v : [];
+const list = v => Array.isArray(v) ? v.filter(e => e && typeof e === 'object') : [];
 const many = (n, one, more) => count(n) + ' ' + (n === 1 ? one : more || one + 's');
 
 function set(id, text) {
@@ -192,7 +192,8 @@ const x = lon => 2 * (lon + 180);
 const y = lat => 2 * (90 - Math.max(-80, Math.min(88, lat)));
 
 function map(m) {
-  const cells = list(m.cells), most = Math.max(1, ...cells.map(c => c.count));
+  const cells = list(m.cells).filter(c => [c.lat, c.lon, c.count].every(Number.isFinite));
+  const most = Math.max(1, ...cells.map(c => c.count));
   const group = $('cells');
 
   set('placed', count(m.located_peers) + ' of ' + many(m.total_peers, 'peer') + ' located, ' +
@@ -202,7 +203,7 @@ function map(m) {
   set('cell', String(Number(m.cell_deg)));
   group.replaceChildren();
   for (const c of cells.slice(0, CELLS_MAX)) {
-    const dot = draw(group, 'circle', { cx: x(Number(c.lon)), cy: y(Number(c.lat)),
+    const dot = draw(group, 'circle', { cx: x(c.lon), cy: y(c.lat),
       r: (3 + 9 * Math.sqrt(c.count / most)).toFixed(1) });
     draw(dot, 'title', {}, many(c.count, 'peer') + ' around ' + degrees(c.lat, 'N', 'S') + ', ' +
       degrees(c.lon, 'E', 'W'));
@@ -316,7 +317,7 @@ function look() {
 
 function tick() {
   if (!document.hidden && due)
-    set('next', asking ? 'Asking …' : (failures ? 'Asked again in ' : 'Next in ') +
+    set('next', asking ? 'Asking …' : (failures ? 'Asks again in ' : 'Next in ') +
       many(Math.max(0, Math.ceil((due - Date.now()) / 1000)), 'second') + '.');
 }
 
