@@ -53,7 +53,7 @@ class Load(hostile.Load):
         self.page = mmap.mmap(fd, 512)
         os.close(fd)
         command = [bench.bin / "load-turn", "--to", f"{server.address}:{server.port}", "--secret",
-                   SECRET, "--json", "--quiet", "--sleep", "--warm", 0, "--duration", 300,
+                   SECRET, "--json", "--quiet", "--sleep", "--warm", 0, "--duration", 3600,
                    "--counters", self.path, *args]
         self.process = subprocess.Popen(
             [str(w) for w in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
