@@ -342,6 +342,7 @@ static void conn_send(struct dig_conn *c)
     a->msg = (struct msghdr){ .msg_iov = a->iov, .msg_iovlen = n };
     c->send_armed = true;
     c->send_ms = ds->s->now_ms;
+    ds->s->sent = true;
     list_append(&ds->sending, &c->send_link);
     c->ops++;
     ring_sendmsg(ds->s->ring, c->fd, &a->msg, ud_make(OP_DIG_SEND, c->head.gen, c->head.idx));

@@ -505,6 +505,7 @@ int shard_turn(struct shard *s, bool wait)
         return err;
     s->across_bytes = 0;
     s->sends_n = 0; /* their msghdrs were read at submission */
+    s->sent = false;
     uint64_t seen_ns = clock_mono_ns();
 
     s->now_ms = seen_ns / 1000000;
@@ -537,7 +538,7 @@ int shard_turn(struct shard *s, bool wait)
     STAT_SET(&s->stats, conns, s->conns.live);
     STAT_SET(&s->stats, streams, s->streams.live);
     STAT_INC(&s->stats, loop_turns);
-    if (s->sends_n) /* they are issued by the wait that follows at once */
+    if (s->sends_n || s->sent) /* they are issued by the wait that follows at once */
         count_sojourn(&s->stats, clock_mono_ns() - seen_ns);
     return ended ? -ECANCELED : 0;
 }

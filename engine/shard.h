@@ -100,6 +100,7 @@ struct shard {
     unsigned listeners_n;
     struct send_args *sends;
     unsigned sends_n;
+    bool sent;      /* by another door, in this turn */
     uint64_t bells; /* bitmap of shards to wake at the end of the turn */
     bool bell_control;
     bool draining, stopping;
