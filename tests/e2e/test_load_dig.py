@@ -83,6 +83,15 @@ def test_the_relay_counts_the_same(server, args, name, weight):
     assert server.metrics()[name] - before == told['total_sent'] * weight, told
 
 
+def test_turns_that_send_are_timed(server):
+    def turns():
+        return sum(v for k, v in server.metrics().items() if k.startswith('sluice_sojourn_'))
+
+    before = turns()
+    through(server, '--window', 1, '--connections', 2)
+    assert turns() - before > 50
+
+
 @pytest.mark.sanitize
 def test_everybody_hears_of_everybody_who_came_later(server):
     told = through(server, '--mode', 'join', '--connections', 60, '--join-secs', 0.3)
