@@ -213,7 +213,7 @@ void trains_add_run(struct turn_trains *t, struct turn_egress *e, const struct n
         struct train *tr = train_for(t, e, to, local, n, in->df);
         struct train_piece p = { .head = keep(t, in->head),
                                  .head_n = (uint16_t)in->head.n,
-                                 .data = in->data.p + done * stride,
+                                 .data = done ? in->data.p + done * stride : in->data.p,
                                  .data_n = (uint32_t)in->data.n,
                                  .stride = (uint32_t)stride,
                                  .count = (uint16_t)min_sz(count - done, train_room(t, tr, n)),
