@@ -302,6 +302,26 @@ static void put_alloc(struct jw *j, const struct snap_alloc *r)
     jw_ku64(j, "bytes_to_client", r->bytes[1]);
 }
 
+/* Where one is, is not told to operators who asked for masks. */
+static void put_dig(struct jw *j, const struct snap_dig *r)
+{
+    char observed[NETADDR_TEXT_MAX] = "";
+
+    if (!r->masked)
+        netaddr_text(&r->observed, observed);
+    jw_kstr(j, "peer_id", r->id);
+    jw_kstr(j, "network_id", r->net);
+    jw_kstr(j, "observed", observed);
+    jw_ku64(j, "protocol_version", r->version);
+    jw_kbool(j, "tls", r->tls);
+    jw_kbool(j, "verified", r->verified);
+    jw_ku64(j, "shard", r->shard);
+    jw_ku64(j, "connected_at", r->connected_unix_s);
+    jw_ku64(j, "last_seen", r->seen_unix_s);
+    jw_ku64(j, "rx_bytes", r->rx_bytes);
+    jw_ku64(j, "queued_bytes", r->queued_bytes);
+}
+
 static void put_row(struct jw *j, const struct snap *s, unsigned i)
 {
     switch (s->kind) {
@@ -313,6 +333,9 @@ static void put_row(struct jw *j, const struct snap *s, unsigned i)
         break;
     case SNAP_ALLOCATIONS:
         put_alloc(j, &s->alloc[i]);
+        break;
+    case SNAP_DIG:
+        put_dig(j, &s->dig[i]);
         break;
     }
 }
@@ -402,18 +425,21 @@ static void do_allocations(struct opsdoor *d, struct opsconn *c, const struct re
     do_list(d, c, SNAP_ALLOCATIONS);
 }
 
+static void do_dig(struct opsdoor *d, struct opsconn *c, const struct request *q)
+{
+    (void)q;
+    do_list(d, c, SNAP_DIG);
+}
+
 static const struct command {
     const char *name;
     unsigned args;
     void (*run)(struct opsdoor *d, struct opsconn *c, const struct request *q);
 } commands[] = {
-    { "status", 0, do_status },
-    { "conns", 0, do_conns },
-    { "circuits", 0, do_circuits },
-    { "allocations", 0, do_allocations },
-    { "turn-credentials", 2, do_credentials },
-    { "drain", 1, do_drain },
-    { "log-level", 1, do_log_level },
+    { "status", 0, do_status },     { "conns", 0, do_conns },
+    { "circuits", 0, do_circuits }, { "allocations", 0, do_allocations },
+    { "dig", 0, do_dig },           { "turn-credentials", 2, do_credentials },
+    { "drain", 1, do_drain },       { "log-level", 1, do_log_level },
     { "reload", 0, do_reload },
 };
 

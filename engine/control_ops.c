@@ -27,6 +27,15 @@ static void status_address(struct ops_status *out, struct maddr m)
         out->addresses_n++;
 }
 
+static void status_dig(const struct daemon *d, struct ops_status *out)
+{
+    if (!d->dig)
+        return;
+    out->dig_registered = atomic_load_explicit(&d->dig->registered, memory_order_relaxed);
+    out->dig_networks = atomic_load_explicit(&d->dig->networks, memory_order_relaxed);
+    netaddr_text(&d->dig_bound, out->dig_address);
+}
+
 void control_status(void *ctx, struct ops_status *out)
 {
     struct control *c = ctx;
@@ -42,8 +51,7 @@ void control_status(void *ctx, struct ops_status *out)
         c->draining && c->drain_end_ms > c->now_ms ? c->drain_end_ms - c->now_ms : 0;
     out->peers_reserved = homes_peers(d->homes);
     out->peers_connected = atomic_load_explicit(&d->peers_connected, memory_order_relaxed);
-    out->dig_registered =
-        d->dig ? atomic_load_explicit(&d->dig->registered, memory_order_relaxed) : 0;
+    status_dig(d, out);
     out->peers_in_circuits = atomic_load_explicit(&d->peers_in_circuits, memory_order_relaxed);
     out->config = d->cfg;
     for (unsigned i = 0; i < d->shards_n; i++) {

@@ -39,7 +39,7 @@ struct dig_host {
     uint64_t key_conns;
     uint64_t start_ms;
     /* For pages and checks. */
-    _Atomic uint32_t registered, open;
+    _Atomic uint32_t registered, networks, open;
 };
 
 MUST_USE int dig_host_init(struct dig_host *h, const struct config *cfg, struct quota *q,

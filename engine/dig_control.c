@@ -186,6 +186,8 @@ static struct peer_id member_key(const struct dig_control *dc, const struct dig_
 static void count_publish(struct dig_control *dc)
 {
     atomic_store_explicit(&dc->host->registered, dig_reg_count(&dc->reg), memory_order_relaxed);
+    atomic_store_explicit(&dc->host->networks, dig_reg_networks_count(&dc->reg),
+                          memory_order_relaxed);
 }
 
 static void say(struct dig_control *dc, const struct dig_member *m, const char *what, uint32_t now,
@@ -274,6 +276,7 @@ static void on_register(struct dig_control *dc, struct dig_conn *c)
         return;
     }
     a->u.reg.net_index = m->network->index;
+    a->u.reg.connected_unix_s = m->connected_at_unix_s;
     if (v == DIG_REG_REFRESHED) {
         a->u.reg.join_seq = c->join_seq;
         return;

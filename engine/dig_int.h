@@ -10,7 +10,8 @@
  *     dig_tx.c       queues and sends
  *     dig_http.c     requests that are no upgrade
  *     dig_control.c  registry, presence, lists (control's thread)
- *     dig_pages.c    statistics and pages (control's thread) */
+ *     dig_pages.c    statistics and pages (control's thread)
+ *     dig_list.c     rows for sluicectl */
 #ifndef SLUICE_ENGINE_DIG_INT_H
 #define SLUICE_ENGINE_DIG_INT_H
 
@@ -68,6 +69,13 @@ struct dig_queue {
     size_t bytes;
 };
 
+/* For whom a message is: a connection, under the name that it was found by. It may have another
+ * name, on another network, by the time that a letter or a message held back gets there. */
+struct dig_to {
+    struct home at;
+    uint64_t name; /* a hash of network and id */
+};
+
 enum dig_state {
     DIG_PROXY, /* a balancer's header first */
     DIG_SHAKE, /* TLS handshake */
@@ -105,7 +113,7 @@ struct dig_ask {
             struct netaddr addrs[DIG_DIALABLE_MAX];
             struct dig_source source;
             uint32_t net_index; /* answers */
-            uint64_t join_seq;
+            uint64_t join_seq, connected_unix_s;
         } reg;
         struct {
             bool named;
@@ -163,20 +171,21 @@ struct dig_conn {
     char cert[TLS_PEER_ID + 1];
     const char *why;     /* it left */
     uint64_t id_hash;    /* of the id alone, for `exclude` */
+    uint64_t name;       /* of both, as in struct dig_to */
     uint64_t net_key[2]; /* hash of the network, mixed into those of targets */
-    uint32_t net_index;
+    uint32_t net_index, version;
     uint64_t join_seq;
     struct dig_ask ask;
     /* A message that waits for room: whole frame, and for whom. */
     struct chunkq held;
-    struct home held_for;
+    struct dig_to held_for;
 };
 
 /* A message for another shard's client, in a chunk of the sender's. */
 struct dig_letter {
     struct mnode node;
     struct chunk *chunk; /* this one; more may hang on its `next` */
-    struct home to;
+    struct dig_to to;
     uint32_t n;
 };
 
@@ -233,6 +242,13 @@ struct dig_shard {
 void dig_hash_network(const struct dig_host *h, struct bytes network, uint64_t out[2]);
 struct peer_id dig_home_key(const struct dig_host *h, const uint64_t network[2], struct bytes id);
 uint64_t dig_hash_id(const struct dig_host *h, struct bytes id); /* never 0 */
+static inline uint64_t dig_name_of(const struct peer_id *home_key)
+{
+    uint64_t name;
+
+    memcpy(&name, home_key->b, sizeof(name));
+    return name;
+}
 static inline struct dig_gate *dig_gate_of(const struct dig_host *h, struct home at)
 {
     return &h->gate[at.shard][at.slot];
@@ -293,9 +309,9 @@ void dig_on_request(struct dig_conn *c, const struct http_head *h);
 void dig_on_page(struct dig_conn *c);
 
 /* dig_route.c */
-bool dig_find(struct dig_conn *c, struct bytes id, struct home *at);
+bool dig_find(struct dig_conn *c, struct bytes id, struct dig_to *to);
 /* Delivers the concatenated parts, one frame, or holds the sender until there is room. */
-void dig_deliver(struct dig_conn *from, struct home to, const struct bytes *parts, size_t n);
+void dig_deliver(struct dig_conn *from, struct dig_to to, const struct bytes *parts, size_t n);
 void dig_held_pass(struct dig_shard *ds);
 void dig_unhold(struct dig_conn *c);
 void dig_on_letter(struct dig_shard *ds, struct mnode *n);

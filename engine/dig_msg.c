@@ -133,12 +133,17 @@ static void on_registered(struct dig_conn *c)
     name_set(c->net, &c->net_n, bytes_of(a->u.reg.net, a->u.reg.net_n));
     c->id_hash = dig_hash_id(ds->host, bytes_of(c->id, c->id_n));
     dig_hash_network(ds->host, bytes_of(c->net, c->net_n), c->net_key);
+    const struct peer_id key = dig_home_key(ds->host, c->net_key, bytes_of(c->id, c->id_n));
+
+    c->name = dig_name_of(&key);
     if (c->in_net)
         list_remove(&ds->net[c->net_index], &c->net_link);
     c->net_index = a->u.reg.net_index;
     if (c->net_index >= ds->nets_used)
         ds->nets_used = c->net_index + 1;
     c->join_seq = a->u.reg.join_seq;
+    c->version = a->u.reg.version;
+    c->connected_unix_s = a->u.reg.connected_unix_s;
     c->registered = true;
     c->in_net = c->state < DIG_FLUSH;
     if (c->in_net) {
@@ -203,7 +208,7 @@ static void on_relay(struct dig_conn *c, const struct dig_scan *m)
 {
     uint8_t frame[WS_HEAD_MAX], head[DIG_MESSAGE_MAX], id[DIG_NAME_MAX];
     struct wcur w = wcur_of(head, sizeof(head));
-    struct home to;
+    struct dig_to to;
     size_t n;
 
     STAT_ADD(&c->ds->s->stats, dig_relayed_bytes, m->payload_count);
@@ -257,7 +262,7 @@ static void on_relay_escaped(struct dig_conn *c, const struct dig_scan *m)
 static void send_small(struct dig_conn *c, struct bytes id, struct bytes text)
 {
     uint8_t frame[WS_HEAD_MAX];
-    struct home to;
+    struct dig_to to;
     const struct bytes parts[2] = { bytes_of(frame, ws_head_encode(frame, WS_OP_TEXT, text.n)),
                                     text };
 

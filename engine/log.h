@@ -38,6 +38,8 @@ enum event {
                       e = active circuits, f = bytes relayed; status = line of a block */
     EV_TURN_STATS, /* a = allocations, b = made so far, c = datagrams and d = bytes from clients,
                       e and f to them */
+    EV_DIG_STATS,  /* a = connections, b = registered, c = networks, d = messages, e = relayed, f =
+                      their bytes */
     EV_COUNT,
 };
 

@@ -57,6 +57,7 @@ static const char *const descord_heads[EV_COUNT] = {
     [EV_TURN_CLOSED] = "📡 Allocation Closed",
     [EV_TURN_LIMITED] = "⚠ Replies limited",
     [EV_TURN_STATS] = "📡 TURN",
+    [EV_DIG_STATS] = "📡 DIG",
     [EV_DRAIN_STARTED] = "🛑 Graceful shutdown",
     [EV_DRAIN_DONE] = "🛑 Drained",
 };
@@ -253,6 +254,12 @@ static void dusk_words(const struct event_rec *e, struct line *l)
                   "%" PRIu64 " TURN allocations, %" PRIu64 " made so far, %" PRIu64 " + %" PRIu64
                   " datagrams, %" PRIu64 " + %" PRIu64 " bytes",
                   e->a, e->b, e->c, e->e, e->d, e->f);
+        break;
+    case EV_DIG_STATS:
+        line_putf(l,
+                  "%" PRIu64 " DIG nodes in %" PRIu64 " networks, %" PRIu64 " connections, %" PRIu64
+                  " messages, %" PRIu64 " relayed with %" PRIu64 " bytes",
+                  e->b, e->c, e->a, e->d, e->e, e->f);
         break;
     case EV_COUNT:
         break;

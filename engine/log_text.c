@@ -79,6 +79,13 @@ const struct event_shape event_shapes[EV_COUNT] = {
                         .d = "bytes_from_clients",
                         .e = "datagrams_to_clients",
                         .f = "bytes_to_clients" },
+    [EV_DIG_STATS] = { .code = "dig_statistics",
+                       .a = "connections",
+                       .b = "registered",
+                       .c = "networks",
+                       .d = "messages",
+                       .e = "relayed",
+                       .f = "relayed_bytes" },
 };
 
 void line_put(struct line *l, const char *text)
@@ -342,6 +349,24 @@ static void log_turn_stats(struct logq *q, const struct stats *sum)
         log_event(q, &e);
 }
 
+/* While that door is open: nobody registered is worth knowing, too. */
+static void log_dig_stats(struct logq *q, const struct ops_status *st)
+{
+    struct event_rec e = {
+        .kind = EV_DIG_STATS,
+        .level = LOG_INFO,
+        .a = STAT_GET(&st->sum, dig_conns),
+        .b = st->dig_registered,
+        .c = st->dig_networks,
+        .d = STAT_GET(&st->sum, dig_messages),
+        .e = STAT_GET(&st->sum, dig_relayed) + STAT_GET(&st->sum, dig_broadcasts),
+        .f = STAT_GET(&st->sum, dig_relayed_bytes),
+    };
+
+    if (st->dig_address[0])
+        log_event(q, &e);
+}
+
 /* Relayed are the payload bytes of circuits, both ways (descord.md §5). */
 void log_stats(struct logq *q, const struct ops_status *st)
 {
@@ -359,4 +384,5 @@ void log_stats(struct logq *q, const struct ops_status *st)
     for (e.status = 0; e.status < log_stats_lines(st->config); e.status++)
         log_event(q, &e);
     log_turn_stats(q, &st->sum);
+    log_dig_stats(q, st);
 }

@@ -264,6 +264,7 @@ static int shards_new(struct process *p, char *why, size_t cap)
     if (!err && p->cfg.dig_on) {
         err = dig_host_init(&p->dig, &p->cfg, p->daemon.quota, p->shards_n, why, cap);
         p->daemon.dig = &p->dig;
+        p->daemon.dig_bound = p->doors.dig_bound;
         p->turn.is_known = dig_host_knows;
         p->turn.known_by = &p->dig;
     }

@@ -379,6 +379,16 @@ static void put_turn(const struct ops_status *s, struct text *t)
             s->config->turn_max_allocations);
 }
 
+static void put_dig(const struct ops_status *s, struct text *t)
+{
+    put_one(t, "sluice_dig_registered", "gauge", "Nodes registered with the DIG relay now.",
+            s->dig_registered);
+    put_one(t, "sluice_dig_networks", "gauge", "Networks that have a node registered.",
+            s->dig_networks);
+    put_one(t, "sluice_dig_connections_limit", "gauge", "Connections of the DIG door at most.",
+            s->config->dig_conns_max);
+}
+
 static bool shown_elsewhere(size_t off)
 {
     if (off == IN(circuit_ms_total) || off == IN(circuits) || off == IN(reserve_opened) ||
@@ -439,6 +449,7 @@ size_t metrics_text(const struct ops_status *s, char *out, size_t cap)
             put(&t, "%s %" PRIu64 "\n", metric, v);
     }
     put_turn(s, &t);
+    put_dig(s, &t);
     put_rest(s, &t);
     return t.bad ? 0 : t.n;
 }
@@ -458,6 +469,7 @@ static void json_limits(const struct config *c, struct jw *j)
     jw_ku64(j, "reservation_secs", c->hop.reservation_ms / 1000);
     jw_ku64(j, "max_turn_allocations", c->turn_max_allocations);
     jw_ku64(j, "max_turn_allocations_per_user", c->turn_max_per_user);
+    jw_ku64(j, "max_dig_connections", c->dig_conns_max);
     jw_ku64(j, "idle_timeout_secs", c->idle_timeout_ms / 1000);
     jw_close(j, '}');
 }
@@ -483,6 +495,26 @@ static void json_turn(const struct ops_status *s, struct jw *j)
     for (unsigned i = 0; i < s->turn_addresses_n; i++)
         jw_str(j, s->turn_addresses[i]);
     jw_close(j, ']');
+    jw_close(j, '}');
+}
+
+static void json_dig(const struct ops_status *s, struct jw *j)
+{
+    const struct stats *st = &s->sum;
+
+    jw_key(j, "dig");
+    jw_open(j, '{');
+    jw_kbool(j, "on", s->config->dig_on);
+    jw_kbool(j, "tls", s->config->dig_tls_on);
+    jw_kstr(j, "address", s->dig_address);
+    jw_ku64(j, "connections", STAT_GET(st, dig_conns));
+    jw_ku64(j, "registered", s->dig_registered);
+    jw_ku64(j, "networks", s->dig_networks);
+    jw_ku64(j, "messages", STAT_GET(st, dig_messages));
+    jw_ku64(j, "relayed", STAT_GET(st, dig_relayed));
+    jw_ku64(j, "broadcasts", STAT_GET(st, dig_broadcasts));
+    jw_ku64(j, "relayed_bytes", STAT_GET(st, dig_relayed_bytes));
+    jw_ku64(j, "lost", STAT_GET(st, dig_lost));
     jw_close(j, '}');
 }
 
@@ -515,6 +547,7 @@ void metrics_json(const struct ops_status *s, struct jw *j)
     jw_ku64(j, "buffer_bytes_max", s->chunk_bytes_max);
     json_limits(s->config, j);
     json_turn(s, j);
+    json_dig(s, j);
     jw_key(j, "counters");
     jw_open(j, '{');
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)

@@ -21,8 +21,9 @@ struct ops_status {
     uint32_t peers_reserved;    /* distinct peers with a reservation */
     uint32_t peers_in_circuits; /* distinct peers, approximated from above when > 10 000 */
     uint32_t peers_connected;
-    uint32_t dig_registered;
-    struct stats sum; /* all shards added up */
+    uint32_t dig_registered, dig_networks;
+    char dig_address[NETADDR_TEXT_MAX]; /* as bound; empty: that door is closed */
+    struct stats sum;                   /* all shards added up */
     size_t chunk_bytes_max;
     const struct config *config;
     char addresses[8][160]; /* printable listen and announced multiaddrs with /p2p */

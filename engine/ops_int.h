@@ -17,7 +17,7 @@ enum {
     OPS_IN_BYTES = HTTP_HEAD_MAX,
     OPS_REQUEST_MAX = 1024, /* of the admin socket, one line */
     OPS_HTTP_OUT_BYTES = 65536,
-    OPS_ROW_MAX = 704,                                    /* of a listing, as JSON */
+    OPS_ROW_MAX = 832,                                    /* of a listing, as JSON */
     OPS_ADMIN_OUT_BYTES = SNAP_ROWS * OPS_ROW_MAX + 8192, /* a page and the last line */
     OPS_EXCHANGE_MS = 5000, /* request read and answer sent; a listing: per page */
     OPS_LINGER_MS = 1000,   /* for the client to close after our end */

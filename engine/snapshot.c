@@ -1,6 +1,7 @@
 #include "engine/snapshot.h"
 
 #include "engine/control.h"
+#include "engine/dig_list.h"
 #include "engine/shard.h"
 #include "engine/turn_list.h"
 
@@ -56,6 +57,8 @@ void shard_snapshot(struct shard *s, struct snap *snap)
     snap->rows = 0;
     if (snap->kind == SNAP_ALLOCATIONS)
         snap->end = !s->turn || turn_list(s->turn, snap);
+    else if (snap->kind == SNAP_DIG)
+        snap->end = !s->dig || dig_list(s->dig, snap);
     else
         snap->end = snap_rows(s, snap);
     snap->node.kind = CONTROL_MAIL_SNAP;

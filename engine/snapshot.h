@@ -9,7 +9,7 @@
 #include "proto/peer.h"
 
 enum { SNAP_ROWS = 256 };
-enum snap_kind { SNAP_CONNS, SNAP_CIRCUITS, SNAP_ALLOCATIONS };
+enum snap_kind { SNAP_CONNS, SNAP_CIRCUITS, SNAP_ALLOCATIONS, SNAP_DIG };
 
 struct snap_conn {
     uint32_t slot, gen;
@@ -46,6 +46,19 @@ struct snap_alloc {
     uint64_t datagrams[2], bytes[2]; /* from the client, to it */
 };
 
+/* A registrant of the DIG relay. */
+enum { SNAP_DIG_NAME = 129 };
+struct snap_dig {
+    uint8_t shard;
+    bool tls, verified;                         /* by its certificate */
+    bool masked;                                /* where it is, is not told */
+    char id[SNAP_DIG_NAME], net[SNAP_DIG_NAME]; /* printable */
+    struct netaddr observed;
+    uint32_t version;
+    uint64_t connected_unix_s, seen_unix_s;
+    uint64_t rx_bytes, queued_bytes; /* messages from it; unsent to it */
+};
+
 struct snap {
     struct mnode node;
     enum snap_kind kind;
@@ -57,6 +70,7 @@ struct snap {
         struct snap_conn conn[SNAP_ROWS];
         struct snap_circuit circuit[SNAP_ROWS];
         struct snap_alloc alloc[SNAP_ROWS];
+        struct snap_dig dig[SNAP_ROWS];
     };
 };
 

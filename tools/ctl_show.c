@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tools/ctl_json.h"
 
@@ -65,6 +66,27 @@ static void show_turn(const char *j)
            bytes_text(ctl_number(turn, "bytes_to_clients"), out, sizeof(out)));
 }
 
+static void show_dig(const char *j)
+{
+    const char *dig = strstr(j, "\"dig\":{"), *limits = strstr(j, "\"limits\":");
+    char address[CTL_VALUE], bytes[32];
+
+    dig = dig ? dig + sizeof("\"dig\":") - 1 : "{}";
+    if (!ctl_is(dig, "on")) {
+        printf("%-14s closed\n", "dig");
+        return;
+    }
+    printf("%-14s %s%s\n", "dig", ctl_get(dig, "address", address),
+           ctl_is(dig, "tls") ? " (TLS)" : "");
+    row_of("dig conns", ctl_number(dig, "connections"),
+           limits ? ctl_number(limits, "max_dig_connections") : 0);
+    printf("%-14s %" PRIu64 " registered in %" PRIu64 " networks; %" PRIu64
+           " messages relayed, %s in them\n",
+           "", ctl_number(dig, "registered"), ctl_number(dig, "networks"),
+           ctl_number(dig, "relayed") + ctl_number(dig, "broadcasts"),
+           bytes_text(ctl_number(dig, "relayed_bytes"), bytes, sizeof(bytes)));
+}
+
 static void show_status(const char *j)
 {
     char a[CTL_VALUE], b[CTL_VALUE], size[32], limit[32];
@@ -91,6 +113,7 @@ static void show_status(const char *j)
     row_of("reservations", ctl_number(j, "reservations"), ctl_number(limits, "max_reservations"));
     row_of("circuits", ctl_number(j, "circuits"), ctl_number(limits, "max_circuits"));
     show_turn(j);
+    show_dig(j);
     printf("%-14s %s\n", "relayed",
            bytes_text(ctl_number(j, "bandwidth_bytes"), size, sizeof(size)));
     printf("%-14s %s of %s\n", "buffers",
@@ -102,6 +125,7 @@ static void show_status(const char *j)
 
 #define CONN_ROW "%-52s %-28s %5s %-8s %-8s %7s %7s %10s %10s %10s\n"
 #define CIRCUIT_ROW "%8s %-7s %-52s %-52s %6s %7s %10s %10s\n"
+#define DIG_ROW "%-64s %-24s %-28s %7s %5s %7s %7s %10s %10s\n"
 #define ALLOC_ROW "%-24s %-28s %-9s %-24s %5s %7s %7s %5s %5s %10s %10s %10s %10s\n"
 
 static void head_conns(void)
@@ -119,6 +143,12 @@ static void head_allocs(void)
 {
     printf(ALLOC_ROW, "USER", "CLIENT", "TRANSPORT", "RELAYED", "SHARD", "AGE", "EXPIRES", "PERMS",
            "CHANS", "DGRAMS IN", "DGRAMS OUT", "BYTES IN", "BYTES OUT");
+}
+
+static void head_dig(void)
+{
+    printf(DIG_ROW, "PEER", "NETWORK", "OBSERVED", "VERSION", "SHARD", "AGE", "SILENT", "BYTES IN",
+           "QUEUED");
 }
 
 static void show_conn(const char *j)
@@ -180,6 +210,28 @@ static void show_alloc(const char *j)
            bytes_text(ctl_number(j, "bytes_to_client"), bytes_out, sizeof(bytes_out)));
 }
 
+/* How long ago: the daemon's clock is ours. */
+static const char *ago_text(uint64_t unix_s, char *out, size_t cap)
+{
+    uint64_t now = (uint64_t)time(NULL);
+
+    return age_text(now > unix_s ? now - unix_s : 0, out, cap);
+}
+
+static void show_registrant(const char *j)
+{
+    char id[CTL_VALUE], net[CTL_VALUE], observed[CTL_VALUE], version[CTL_VALUE], shard[CTL_VALUE];
+    char age[32], silent[32], in[32], queued[32];
+
+    printf(DIG_ROW, ctl_get(j, "peer_id", id), ctl_get(j, "network_id", net),
+           ctl_get(j, "observed", observed)[0] ? observed : "-",
+           ctl_get(j, "protocol_version", version), ctl_get(j, "shard", shard),
+           ago_text(ctl_number(j, "connected_at"), age, sizeof(age)),
+           ago_text(ctl_number(j, "last_seen"), silent, sizeof(silent)),
+           bytes_text(ctl_number(j, "rx_bytes"), in, sizeof(in)),
+           bytes_text(ctl_number(j, "queued_bytes"), queued, sizeof(queued)));
+}
+
 static const struct list {
     const char *command;
     void (*head)(void);
@@ -189,6 +241,7 @@ static const struct list {
     { "conns", head_conns, show_conn, "connections" },
     { "circuits", head_circuits, show_circuit, "circuits" },
     { "allocations", head_allocs, show_alloc, "allocations" },
+    { "dig", head_dig, show_registrant, "nodes" },
 };
 
 static const struct list *list_of(const char *command)

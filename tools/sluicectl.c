@@ -33,8 +33,8 @@ static const struct {
     bool takes_arg;
 } commands[] = {
     { "status", false },          { "conns", false },  { "circuits", false },
-    { "allocations", false },     { "drain", true },   { "log-level", true },
-    { "turn-credentials", true }, { "reload", false },
+    { "allocations", false },     { "dig", false },    { "drain", true },
+    { "turn-credentials", true }, { "reload", false }, { "log-level", true },
 };
 
 struct wanted {
@@ -183,6 +183,7 @@ static const char doc[] =
     "  conns               every connection\n"
     "  circuits            every circuit\n"
     "  allocations         every TURN allocation: whose, from where, what it carried\n"
+    "  dig                 every DIG node: its network, from where, since when, what it waits for\n"
     "  turn-credentials [NAME]  username, password and uris for a TURN client, as JSON\n"
     "  drain [SECS]        refuse what is new, let what runs run on, then end\n"
     "  log-level [LEVEL]   show or set: error, warn, info, debug, trace\n"

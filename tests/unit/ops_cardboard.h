@@ -89,6 +89,21 @@ static inline struct snap_alloc longest_alloc(void)
     return r;
 }
 
+/* And one of DIG nodes. */
+static inline struct snap_dig longest_node(void)
+{
+    struct snap_dig r;
+
+    memset(&r, 0xff, sizeof(r));
+    for (size_t i = 0; i < 16; i++)
+        r.observed.ip[i] = 0xf1;
+    memset(r.id, '"', sizeof(r.id));
+    memset(r.net, '"', sizeof(r.net));
+    r.id[sizeof(r.id) - 1] = r.net[sizeof(r.net) - 1] = '\0';
+    r.tls = r.verified = r.masked = false;
+    return r;
+}
+
 static inline void hand_page(void)
 {
     static struct snap s;
@@ -100,6 +115,8 @@ static inline void hand_page(void)
                 (struct snap_conn){ .slot = list.cursor++, .state = 5, .rx_bytes = UINT64_MAX };
         else if (list.kind == SNAP_CIRCUITS)
             s.circuit[i] = (struct snap_circuit){ .id = list.cursor++, .state = 1 };
+        else if (list.kind == SNAP_DIG)
+            s.dig[i] = longest_node();
         else
             s.alloc[i] = longest_alloc();
     }

@@ -96,6 +96,13 @@ Test(admin, lists_come_whole_over_many_pages)
     cr_expect(says(got, "\"bytes_to_client\":18446744073709551615}\n"));
     cr_expect(says(got, "{\"ok\":true,\"rows\":768}\n"));
     cr_expect_lt(strchr(got, '\n') - got, OPS_ROW_MAX, "so that a page fits, whatever is in it");
+    list.pages_left = 2;
+    tell("dig\n");
+    cr_expect_eq(lines(), 2u * SNAP_ROWS + 1);
+    cr_expect(says(got, "\",\"observed\":\"[f1f1:f1f1:f1f1:f1f1:f1f1:f1f1:f1f1:f1f1]:65535\","
+                        "\"protocol_version\":4294967295,"));
+    cr_expect(says(got, "\"queued_bytes\":18446744073709551615}\n"));
+    cr_expect_lt(strchr(got, '\n') - got, OPS_ROW_MAX);
     list.pages_left = 3;
     list.rows = 0; /* shards without a row */
     tell("circuits\n");

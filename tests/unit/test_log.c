@@ -276,6 +276,29 @@ Test(log_shape, turn_has_statistics_once_it_has_served)
     }
 }
 
+/* And one of an open DIG door. */
+Test(log_shape, dig_has_statistics_while_its_door_is_open)
+{
+    static struct ops_status st;
+
+    for (int preset = PRESET_NONE; preset <= PRESET_TURN; preset++) {
+        struct log *l;
+        unsigned before;
+
+        cfg.preset = (enum preset)preset;
+        st = (struct ops_status){ .config = &cfg, .dig_address = "[::]:9450" };
+        STAT_SET(&st.sum, dig_relayed_bytes, 4711);
+        l = log_new(&cfg);
+        log_stats(log_attach(l, "control"), &st);
+        before = log_stats_lines(&cfg);
+        got.n = 0;
+        log_drain_to(l, sink, &got);
+        cr_assert_eq(got.n, before + 1);
+        cr_expect(strstr(got.text[before], "4711"), "%s", got.text[before]);
+        log_free(l);
+    }
+}
+
 /* dusk.md §12: wording as in the project's examples. */
 Test(log_shape, dusk_words_are_its_own)
 {
