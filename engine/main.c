@@ -448,6 +448,8 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         status = serve(p, created);
         errand_stop(p->errand);
         reload_free(p->control.reload);
+        if (!status) /* all threads have ended */
+            dig_control_free(p->control.dig);
     }
     log_stop(p->log);
     return status;
