@@ -81,6 +81,8 @@ void dig_go_on(struct dig_conn *c)
         return;
     if (c->late.bytes)
         put_late(c, bytes_of(NULL, 0));
+    else if (c->tls && tls_verdict(c->tls) == TLS_CLOSED)
+        dig_finish_after(c, "closed by peer"); /* behind all that it had said */
     else
         dig_resume(c);
 }
@@ -318,7 +320,7 @@ static void tls_ingest(struct dig_conn *c, struct bytes in)
             dig_finish_after(c, tls_why_text(tls_why(c->tls)));
         else
             dig_close(c, tls_why_text(tls_why(c->tls)));
-    } else if (v == TLS_CLOSED) {
+    } else if (v == TLS_CLOSED && !c->late.bytes && !dig_waits(c)) {
         dig_finish_after(c, "closed by peer");
     }
 }
@@ -434,7 +436,10 @@ void dig_on_recv(struct dig_conn *c, const struct ring_cqe *cqe)
         /* Its half is over, and the whole with it, unless an answer is still on its way. */
         if (c->state == DIG_FLUSH || c->state == DIG_PAGE)
             return;
-        dig_close(c, "closed by peer");
+        if (c->state == DIG_WS && (c->late.bytes || dig_waits(c)))
+            c->paused = true; /* what it said before is heard first, then its end once more */
+        else
+            dig_close(c, "closed by peer");
     } else if (cqe->res == -ENOBUFS) {
         STAT_INC(&ds->s->stats, rx_nobufs);
         if (!c->recv_armed && !c->dry) {

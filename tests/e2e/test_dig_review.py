@@ -1,0 +1,65 @@
+"""What a review of the DIG door found (dig.md §3, §5.6, §9, §20, §21): ends that come early, memory
+that runs short, deadlines under load."""
+
+import socket
+
+import pytest
+
+from dig import TEXT, frame, fresh_net, written
+from test_dig_tls import Cert, context
+
+
+# ---- the end of a client's half ------------------------------------------------------------------
+
+@pytest.mark.sanitize
+def test_dig_what_was_said_before_the_end_is_carried(dig_start):
+    """A burst, and the client's half of TCP ends behind it: the last message arrives like the
+    first, though the relay looks at so many of a connection in one turn and keeps the rest."""
+    digd = dig_start()
+    to, source = digd.group(2)
+    count = 3000
+    burst = b''.join(frame(TEXT, written({
+        'type': 'relay_message', 'from': 'x', 'to': to.id, 'payload': [1], 'seq': n}).encode())
+        for n in range(count))
+    source.send(burst)
+    source.sock.shutdown(socket.SHUT_WR)
+    for n in range(count):
+        to.expect('relay_message', seq=n)
+    to.told('peer_disconnected', source.id)
+
+
+@pytest.mark.sanitize
+def test_dig_what_was_said_before_a_question_was_answered(dig_start):
+    """A question and, behind it, messages and the end: while control thinks, all of it waits."""
+    digd = dig_start()
+    net = fresh_net()
+    to = digd.peer(net=net)
+    for _ in range(20):
+        source = digd.ws()
+        source.send(b''.join(frame(TEXT, written(said).encode()) for said in (
+            {'type': 'register', 'peer_id': 'quick', 'network_id': net, 'protocol_version': 1},
+            {'type': 'relay_message', 'from': 'x', 'to': to.id, 'payload': [1], 'seq': 7})))
+        source.sock.shutdown(socket.SHUT_WR)
+        to.expect('relay_message', seq=7)
+        to.told('peer_disconnected', 'quick')
+        source.close()
+
+
+@pytest.mark.sanitize
+def test_dig_what_was_said_before_tls_ended_is_carried(dig_start, tmp_path):
+    """The same, where close_notify stands behind the messages."""
+    digd = dig_start('--dig-tls-client', 'off', **Cert(tmp_path).flags)
+    net = fresh_net()
+    to, source = (digd.peer(net=net, tls=context()) for _ in range(2))
+    count = 1000
+    source.send(b''.join(frame(TEXT, written({
+        'type': 'relay_message', 'from': 'x', 'to': to.id, 'payload': [1], 'seq': n}).encode())
+        for n in range(count)))
+    source.sock.setblocking(False)
+    try:
+        source.sock.unwrap()
+    except OSError:
+        pass  # its answer comes later
+    for n in range(count):
+        to.expect('relay_message', seq=n)
+    to.told('peer_disconnected', source.id, timeout=5)
