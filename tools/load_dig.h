@@ -126,6 +126,7 @@ struct ld_report {
     struct load_usage at, used;
     struct ld_totals then, in;
     uint64_t user_ticks, ticks;
+    uint64_t server_waited_ns, self_waited_ns; /* for a core, while runnable */
     double join_s, spread_s;
     struct ld_memory memory[LD_STEPS_MAX + 1];
     unsigned memories;

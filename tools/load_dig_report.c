@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <unistd.h>
 
 /* Ticks that found the process in user mode, and all. Ticks are too coarse for sums here, but which
  * part of them is the user's is fair over seconds: times schedstat, which is exact. */
@@ -22,10 +23,38 @@ static void ticks_of(pid_t pid, uint64_t *user, uint64_t *all)
     *all = u + s;
 }
 
+/* How long threads that could have run did not: what others on this machine took away. */
+static uint64_t waited_ns(pid_t pid)
+{
+    char path[320];
+    unsigned long long v;
+    uint64_t sum = 0;
+    struct dirent *e;
+    DIR *d;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    d = pid ? opendir(path) : NULL;
+    while (d && (e = readdir(d))) {
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/%d/task/%.64s/schedstat", pid, e->d_name);
+        f = e->d_name[0] == '.' ? NULL : fopen(path, "re");
+        if (f && fscanf(f, "%*u %llu", &v) == 1)
+            sum += v;
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return sum;
+}
+
 void ld_report_begin(struct ld_report *r)
 {
     r->then = ld_totals;
     ticks_of(ld_opt.server_pid, &r->user_ticks, &r->ticks);
+    r->server_waited_ns = waited_ns(ld_opt.server_pid);
+    r->self_waited_ns = waited_ns(getpid());
     load_usage_now(ld_opt.server_pid, NULL, 0, &r->at);
 }
 
@@ -40,6 +69,8 @@ void ld_report_end(struct ld_report *r)
     r->used = load_usage_since(&now, &r->at);
     r->user_ticks = user - r->user_ticks;
     r->ticks = all - r->ticks;
+    r->server_waited_ns = waited_ns(ld_opt.server_pid) - r->server_waited_ns;
+    r->self_waited_ns = waited_ns(getpid()) - r->self_waited_ns;
     r->in.sent -= r->then.sent;
     r->in.received -= r->then.received;
     r->in.relayed -= r->then.relayed;
@@ -89,10 +120,11 @@ static void print_json(const struct ld_report *r, bool ok)
     printf(
         "{\"ok\":%s,\"mode\":\"%s\",\"connections\":%u,\"window\":%u,\"size\":%u,\"seed\":%" PRIu64
         ",\"seconds\":%.4f,\"server_cpu_s\":%.6f,\"softirq_cpu_s\":%.6f,\"user_share\":%.4f,"
-        "\"generator_cpu_s\":%.6f,",
+        "\"generator_cpu_s\":%.6f,\"server_waited_s\":%.6f,\"generator_waited_s\":%.6f,",
         ok ? "true" : "false", ld_mode_name(), ld_opt.conns, ld_opt.window, ld_opt.size,
         ld_opt.seed, s, (double)r->used.server_ns / 1e9, (double)r->used.softirq_ns / 1e9, user,
-        (double)r->used.self_ns / 1e9);
+        (double)r->used.self_ns / 1e9, (double)r->server_waited_ns / 1e9,
+        (double)r->self_waited_ns / 1e9);
     printf("\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"relayed\":%" PRIu64
            ",\"bytes\":%" PRIu64
            ",\"messages_per_s\":%.1f,\"cpu_us_per_message\":%.3f,\"user_us_per_message\":%.3f,",
@@ -128,6 +160,10 @@ static void print_text(const struct ld_report *r)
         printf(", server %.0f %%, %.0f %% of that as user",
                per(cpu_ns, (double)r->used.wall_ns) * 100,
                per((double)r->user_ticks, (double)r->ticks) * 100);
+    if (ld_opt.server_pid)
+        printf("; waited for a core: generator %.0f %%, server %.0f %%",
+               per((double)r->self_waited_ns, (double)r->used.wall_ns) * 100,
+               per((double)r->server_waited_ns, (double)r->used.wall_ns) * 100);
     printf("\n");
     if (r->in.received)
         printf("  %.0f messages/s, %.2f us of CPU each\n", per((double)r->in.received, s),
