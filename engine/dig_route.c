@@ -8,7 +8,7 @@
 
 enum { HELD_PASS_MAX = 256, HELD_RETRY_MS = 10 };
 
-bool dig_find(struct dig_conn *c, struct bytes id, struct home *at)
+bool dig_find(struct dig_conn *c, struct bytes id, struct dig_to *to)
 {
     struct home found[HOMES_PER_PEER];
     struct peer_id key;
@@ -18,8 +18,16 @@ bool dig_find(struct dig_conn *c, struct bytes id, struct home *at)
     key = dig_home_key(c->ds->host, c->net_key, id);
     if (homes_find(c->ds->host->homes, &key, found) == 0)
         return false;
-    *at = found[0];
+    *to = (struct dig_to){ found[0], dig_name_of(&key) };
     return true;
+}
+
+/* Under that name, or about to hear under which: what was said to a registration that has been
+ * replaced on the same connection (D11) is not for its successor, perhaps on another network. */
+static bool is_for(const struct dig_conn *c, struct dig_to to)
+{
+    return c && c->state == DIG_WS &&
+           (c->name == to.name || (c->asking && c->ask.kind == DIG_ASK_REGISTER));
 }
 
 /* ---- the gate ----------------------------------------------------------------------------------
@@ -50,7 +58,7 @@ static void gate_leave(struct dig_gate *g, uint32_t n)
 
 /* The letter stands at the front of the first chunk, the frame behind it and in those that follow:
  * they become the target's queue as they are, and go home to our pool when they are sent. */
-static struct chunk *letter_write(struct dig_shard *ds, struct home to, const struct bytes *parts,
+static struct chunk *letter_write(struct dig_shard *ds, struct dig_to to, const struct bytes *parts,
                                   size_t n, uint32_t total)
 {
     struct chunk_pool *pool = &ds->s->chunks;
@@ -89,15 +97,16 @@ static struct dig_letter *letter_of(struct chunk *k)
 void dig_on_letter(struct dig_shard *ds, struct mnode *node)
 {
     struct dig_letter *l = CONTAINER_OF(node, struct dig_letter, node);
-    const struct home to = l->to; /* it lies in a chunk that may go */
-    struct dig_conn *c = slab_find(&ds->slab, to.slot, to.gen);
+    const struct dig_to to = l->to; /* it lies in a chunk that may go */
+    struct dig_conn *c = slab_find(&ds->slab, to.at.slot, to.at.gen);
     uint32_t n = l->n;
+    bool wanted = is_for(c, to);
 
-    if (c && c->state == DIG_WS && dig_queue_chunks(c, l->chunk, n))
+    if (wanted && dig_queue_chunks(c, l->chunk, n))
         return;
-    if (!c || c->state != DIG_WS)
+    if (!wanted)
         chunk_free_list(&ds->s->chunks, l->chunk);
-    gate_leave(dig_gate_of(ds->host, to), n);
+    gate_leave(dig_gate_of(ds->host, to.at), n);
     STAT_INC(&ds->s->stats, dig_lost);
 }
 
@@ -105,15 +114,15 @@ void dig_on_letter(struct dig_shard *ds, struct mnode *node)
  */
 
 /* The gate has let it in. */
-static bool hand_over(struct dig_shard *ds, struct home to, const struct bytes *parts, size_t n,
+static bool hand_over(struct dig_shard *ds, struct dig_to to, const struct bytes *parts, size_t n,
                       uint32_t total)
 {
-    struct shard *s = ds->s, *other = s->d->shard[to.shard];
+    struct shard *s = ds->s, *other = s->d->shard[to.at.shard];
 
     if (other == s) {
-        struct dig_conn *c = slab_find(&ds->slab, to.slot, to.gen);
+        struct dig_conn *c = slab_find(&ds->slab, to.at.slot, to.at.gen);
 
-        return c && c->state == DIG_WS && dig_queue_bytes(c, parts, n, total, total);
+        return is_for(c, to) && dig_queue_bytes(c, parts, n, total, total);
     }
     struct chunk *k = shard_pool_full(s) ? NULL : letter_write(ds, to, parts, n, total);
 
@@ -127,7 +136,7 @@ static bool hand_over(struct dig_shard *ds, struct home to, const struct bytes *
     return true;
 }
 
-static void hold(struct dig_conn *from, struct home to, const struct bytes *parts, size_t n)
+static void hold(struct dig_conn *from, struct dig_to to, const struct bytes *parts, size_t n)
 {
     struct dig_shard *ds = from->ds;
 
@@ -147,10 +156,10 @@ static void hold(struct dig_conn *from, struct home to, const struct bytes *part
     STAT_INC(&ds->s->stats, dig_held);
 }
 
-void dig_deliver(struct dig_conn *from, struct home to, const struct bytes *parts, size_t n)
+void dig_deliver(struct dig_conn *from, struct dig_to to, const struct bytes *parts, size_t n)
 {
     struct dig_shard *ds = from->ds;
-    struct dig_gate *g = dig_gate_of(ds->host, to);
+    struct dig_gate *g = dig_gate_of(ds->host, to.at);
     size_t total = 0;
 
     for (size_t i = 0; i < n; i++)
@@ -181,7 +190,7 @@ void dig_unhold(struct dig_conn *c)
 static bool held_try(struct dig_conn *c)
 {
     struct dig_shard *ds = c->ds;
-    struct dig_gate *g = dig_gate_of(ds->host, c->held_for);
+    struct dig_gate *g = dig_gate_of(ds->host, c->held_for.at);
     struct bytes views[SEND_IOV];
     uint32_t total = (uint32_t)c->held.bytes;
 
@@ -402,7 +411,9 @@ void dig_broadcast(struct dig_conn *from, const struct dig_scan *m)
 {
     struct dig_shard *ds = from->ds;
     struct shard *s = ds->s;
-    struct shared *frame = broadcast_frame(from, m);
+    /* The rest of that memory is for what is owed to somebody: lists, presence, evictions. */
+    bool room = !shared_past(&ds->host->shared, POOL_HIGH);
+    struct shared *frame = room ? broadcast_frame(from, m) : NULL;
     struct dig_news *n = NULL;
     struct bytes list = m->exclude, string;
     uint8_t id[DIG_NAME_MAX];
