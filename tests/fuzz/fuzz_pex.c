@@ -11,7 +11,7 @@
 enum { SEATS = 256, LINKS = 8, STEPS_MAX = 1024, CALLS_MAX = 4096 };
 
 struct book {
-    uint64_t told[SEATS]; /* serial of the registration; 0: none */
+    uint64_t told[SEATS];  /* serial of the registration; 0: none */
     uint32_t twice[SEATS]; /* told again before the departure in between was read */
     uint64_t sent_ms;
     bool open;

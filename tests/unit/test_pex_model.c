@@ -12,7 +12,7 @@ struct node {
     uint32_t id, net, own_s, remote_s;
     uint64_t sent_ms;
     bool linked;
-    uint64_t book[IDS]; /* serial of the registration that was told; 0: none */
+    uint64_t book[IDS];  /* serial of the registration that was told; 0: none */
     uint32_t twice[IDS]; /* told again before the departure in between was read */
 };
 static struct node node[SEATS];
