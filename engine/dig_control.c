@@ -155,7 +155,7 @@ void dig_news_post(struct dig_control *dc, struct dig_news *n)
         control_to_shard(dc->c, i, mbox_push(&d->shard[i]->mbox, &n->post[i].node));
 }
 
-void dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_kind kind,
+bool dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_kind kind,
               struct shared *frames)
 {
     struct daemon *d = dc->c->d;
@@ -164,12 +164,13 @@ void dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_
 
     if (!n) {
         shared_drop(frames);
-        return;
+        return false;
     }
     n->kind = kind;
     n->one = home_of(&m->home);
     n->frames = frames;
     control_to_shard(dc->c, shard, mbox_push(&d->shard[shard]->mbox, &n->post[0].node));
+    return true;
 }
 
 /* ---- registration ------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ static uint8_t refusal(struct dig_control *dc, enum dig_reg_verdict v, const str
     case DIG_REG_SOURCE_FULL:
         return DIG_CODE_SOURCE_LIMIT;
     case DIG_REG_TAKEN: /* if it is dead, the next try succeeds (dig.md §21) */
-        dig_tell(dc, m, DIG_NEWS_PROBE, NULL);
+        (void)dig_tell(dc, m, DIG_NEWS_PROBE, NULL); /* the next one, too */
         return DIG_CODE_ID_TAKEN;
     default:
         return DIG_CODE_FULL;
@@ -264,8 +265,11 @@ static void on_register(struct dig_control *dc, struct dig_conn *c)
     enum dig_reg_verdict v = dig_reg_add(&dc->reg, &claim, &m);
 
     for (int i = 0; v == DIG_REG_EVICT && i < 2; i++) {
-        if (!dig_home_eq(&m->home, &claim.home))
-            dig_tell(dc, m, DIG_NEWS_EVICT, NULL);
+        /* Out of the registry and not told, it would go on as who it is no more (D1). */
+        if (!dig_home_eq(&m->home, &claim.home) && !dig_tell(dc, m, DIG_NEWS_EVICT, NULL)) {
+            v = DIG_REG_FULL;
+            break;
+        }
         member_remove(dc, m, "replaced");
         v = dig_reg_add(&dc->reg, &claim, &m);
     }
@@ -389,6 +393,7 @@ static void on_peers(struct dig_control *dc, struct dig_conn *c)
     else if (m && c->ask.u.peers.named && !bytes_eq(name, dig_network_name(m->network)))
         net = dc->host->cfg->dig_foreign_lists ? dig_reg_network(&dc->reg, name) : NULL;
     c->ask.reply = list_get(dc, net, m && net == m->network ? m : NULL);
+    c->ask.code = !c->ask.reply;
 }
 
 /* ---- PEX -------------------------------------------------------------------------------------
@@ -472,6 +477,7 @@ static void on_pex(struct dig_control *dc, struct dig_conn *c)
     dc->pex_out.n = 0;
     pex_on_frame(&dc->pex, dc->c->now_ms, m, &c->ask.u.pex, &dc->pex_out);
     c->ask.reply = pex_frames(dc, &dc->pex_out);
+    c->ask.code = dc->pex_out.n && !c->ask.reply;
 }
 
 static void pex_due(struct dig_control *dc)
@@ -482,7 +488,7 @@ static void pex_due(struct dig_control *dc)
         struct shared *frames = pex_frames(dc, &dc->pex_out);
 
         if (frames)
-            dig_tell(dc, dc->pex_out.to, DIG_NEWS_ONE, frames);
+            (void)dig_tell(dc, dc->pex_out.to, DIG_NEWS_ONE, frames);
     }
 }
 

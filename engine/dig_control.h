@@ -56,8 +56,8 @@ void dig_frames_done(struct wcur *w, const struct wcur *text);
 struct dig_peer dig_peer_of(const struct dig_control *dc, const struct dig_member *m);
 uint64_t dig_last_seen(void *arg, const struct dig_member *m);
 void dig_news_post(struct dig_control *dc, struct dig_news *n);
-/* One frame for one connection. Takes `frames`. */
-void dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_kind kind,
+/* One frame for one connection. Takes `frames`. false: there is no memory, and it hears nothing. */
+bool dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_kind kind,
               struct shared *frames);
 uint64_t dig_rng_u64(void *arg);
 

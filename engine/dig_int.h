@@ -102,7 +102,8 @@ enum dig_ask_kind {
 struct dig_ask {
     struct mnode node;
     uint8_t kind;         /* enum dig_ask_kind */
-    uint8_t code;         /* the answer to REGISTER: 0, or why not (dig.md §5.10) */
+    uint8_t code;         /* the answer to REGISTER: 0, or why not (dig.md §5.10); else not 0:
+                           * there was no memory for the answer */
     const char *why;      /* of LEAVE, for the log */
     struct shared *reply; /* frames, or a page; given to the shard; may be NULL */
     union {

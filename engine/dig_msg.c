@@ -163,7 +163,8 @@ static void give_reply(struct dig_conn *c)
     struct shared *sh = c->ask.reply;
 
     c->ask.reply = NULL;
-    if (sh && c->state == DIG_WS && !dig_send_shared(c, sh, 0, sh->n, 0))
+    /* Who waits for an answer that cannot be made is closed: it comes again. */
+    if (sh ? c->state == DIG_WS && !dig_send_shared(c, sh, 0, sh->n, 0) : c->ask.code != 0)
         dig_close(c, "no memory for its replies");
     shared_drop(sh);
     if (dig_alive(c) && dig_unsent(c) > DIG_CONTROL_ROOM)

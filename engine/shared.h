@@ -29,6 +29,11 @@ struct shared {
 struct shared *shared_new(struct shared_pool *p, size_t cap);
 struct shared *shared_keep(struct shared *s);
 void shared_drop(struct shared *s); /* NULL is fine */
+/* Is more than so many sixteenths of it in use? */
+static inline bool shared_past(const struct shared_pool *p, unsigned sixteenths)
+{
+    return atomic_load_explicit(&p->used, memory_order_relaxed) > p->max / 16 * sixteenths;
+}
 static inline struct bytes shared_bytes(const struct shared *s)
 {
     return bytes_of(s->data, s->n);

@@ -65,3 +65,23 @@ def test_dig_what_was_said_before_tls_ended_is_carried(dig_start, tmp_path):
     for n in range(count):
         to.expect('relay_message', seq=n)
     to.told('peer_disconnected', source.id, timeout=5)
+
+
+# ---- memory for what goes to many ----------------------------------------------------------------
+
+@pytest.mark.sanitize
+def test_dig_who_reads_nothing_does_not_silence_lists(dig_start):
+    """Lists and broadcasts are from one memory. Somebody lets broadcasts lie until it is used up:
+    others are still told who is there, and hear who comes."""
+    digd = dig_start('--max-buffer-mb', 8)
+    reader, sender = digd.group(2)
+    deaf = digd.peer(net=sender.net, rcvbuf=4096)
+    for size, count in (60000, 60), (6000, 60), (600, 60), (60, 60), (1, 100):
+        for _ in range(count):
+            sender.say('broadcast', from_='x', payload=[200] * size, exclude=[reader.id])
+    sender.alive()
+    for _ in range(3):
+        assert deaf.id in reader.peers()
+    late = digd.peer(net=sender.net)
+    reader.told('peer_connected', late.id)
+    assert digd.json('/stats.json')['connected_peers'] == 4
