@@ -34,7 +34,7 @@ class Others(threading.Thread):
                 self.b.expect('relay_message', seq=self.count)
                 self.count += 1
                 self.worst = max(self.worst, time.monotonic() - began)
-                time.sleep(0.002)
+                time.sleep(0.01)  # within everybody's budget
         except BaseException as e:
             self.failed = e
 
@@ -177,23 +177,25 @@ def test_dig_hostile_pongs_that_nobody_reads(dig_start):
 
 @pytest.mark.sanitize
 def test_dig_hostile_presence_that_nobody_reads(dig_start):
-    """Thousands come and go before one who reads nothing."""
+    """60 000 come and go, with names and addresses as long as may be, before four who read nothing: 38
+    MB for each of them, of which a few are kept by sockets."""
     digd = dig_start(health_check_interval_secs=600, liveness_deadline_secs=700,
                      idle_timeout_secs=800)
     warm(digd)
-    net = fresh_net()
+    net = fresh_net().ljust(128, 'n')
+    addrs = ['[::]:%d' % (10000 + i) for i in range(8)]
     deaf = [digd.peer(net=net, rcvbuf=4096) for _ in range(4)]
     comer = digd.peer(net=net)
     others = Others(digd)
     before = digd.rss_kib()
-    for _ in range(20):
+    for _ in range(60 if SLOW == 1 else 5):
         for _ in range(1000):
-            comer.register(fresh_id(), net)
+            comer.register(fresh_id() * 2, net, listen_addrs=addrs)
         for _ in range(1000):
             comer.registered()
             comer.pushed.clear()
     grown = digd.grown_kib(before)
-    print('20 000 who came and went before four deaf: %d KiB' % grown)
+    print('who came and went before four deaf: %d KiB' % grown)
     assert grown < 4 * (MIB + 256) + RECV_KIB
     others.served()
     last = digd.peer(net=net)

@@ -10,7 +10,7 @@ from dig import Conn, Ended
 from relay import SLOW
 from turnd import Clock
 
-HTML = ('/',)
+HTML = '/', '/map', '/dht'
 HEALTH = ['status', 'connected_peers', 'uptime_secs', 'version']
 STATS = ('schema_version status version uptime_secs active_reservations connected_peers '
          'open_connections stun_requests hole_punch_requests hole_punch_successes '
