@@ -2,13 +2,14 @@
 is asked while nodes are connected, not when they have left."""
 
 import re
+import socket
 import subprocess
 import time
 
 import pytest
 
 from dig import Conn, fresh_id, fresh_net, written
-from relay import SLOW, SLUICECTL, Relay, next_ip
+from relay import BUILD, SLOW, SLUICECTL, next_ip
 from test_descord import PROMTOOL
 
 ROW = ['peer_id', 'network_id', 'observed', 'protocol_version', 'tls', 'verified', 'shard',
@@ -226,3 +227,63 @@ def test_dig_ops_a_closed_door_has_no_statistics(start):
     relay = start('--stats-interval-secs', 1, '--log-format', 'json')
     relay.wait_events('statistics', 2)
     assert relay.events('dig_statistics') == []
+
+
+# ---- the client of the tools ---------------------------------------------------------------------
+
+DIGGER = BUILD / 'tools' / 'sluice-dig'
+
+
+def digger(digd, *words, code=0):
+    done = subprocess.run([DIGGER, *words[:1], '%s:%d' % digd.at, *words[1:]], capture_output=True,
+                          text=True, timeout=20 * SLOW)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.mark.sanitize
+def test_dig_ops_the_client_of_the_tools_is_a_node(digd):
+    node = digd.peer()
+    out = digger(digd, 'peers', '--network', node.net, '--id', 'a' * 64)
+    first, second = out.splitlines()
+    assert first == 'registered peer=%s network=%s connected=2' % ('a' * 64, node.net)
+    assert second.split()[:2] == ['peers', 'count=2']
+    assert set(second.split('ids=')[1].split(',')) == {node.id, 'a' * 64}
+    node.told('peer_connected', 'a' * 64)
+    node.told('peer_disconnected', 'a' * 64)
+    assert digger(digd, 'send', '--network', node.net, '--to', node.id, '--messages', '3',
+                  '--bytes', '200').splitlines()[-1].startswith('sent messages=3 bytes=600 ')
+    assert [len(node.expect('relay_message', seq=n)['payload']) for n in range(3)] == [200] * 3
+
+
+def test_dig_ops_the_client_says_what_went_wrong(digd):
+    node = digd.peer(peer_id='taken')
+    assert 'code 3' in digger(digd, 'send', '--to', 'nobody', code=1)
+    assert 'refused:' in digger(digd, 'register', '--network', node.net, '--id', 'taken', code=1)
+    assert 'in time' in digger(digd, 'listen', '--timeout', '1', code=1)
+    for words in (['send'], ['peers', '--to', 'x'], ['register', '--bytes', '0'], ['dance'],
+                  ['register', '--id', 'x' * 129], ['register', '--bind', 'here']):
+        digger(digd, *words, code=2)
+    with socket.socket() as mute:
+        mute.bind(('127.0.0.1', 0))
+        done = subprocess.run([DIGGER, 'register', '127.0.0.1:%d' % mute.getsockname()[1]])
+        assert done.returncode == 3
+        mute.listen()  # connects, and nobody speaks
+        done = subprocess.run([DIGGER, 'register', '127.0.0.1:%d' % mute.getsockname()[1],
+                               '--timeout', '1'])
+        assert done.returncode == 3
+
+
+def test_dig_ops_the_client_notices_bytes_that_changed(digd):
+    """The node that it sends to answers with one bit less."""
+    node = digd.peer()
+    argv = [DIGGER, 'send', '%s:%d' % digd.at, '--network', node.net, '--to', node.id, '--echo',
+            '--messages', '2', '--bytes', '50']
+    for spoil in (0, 1):
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as client:
+            for _ in range(2):
+                said = node.expect('relay_message')
+                node.relay(said['from'], [said['payload'][0] ^ spoil] + said['payload'][1:])
+            out = client.communicate(timeout=20 * SLOW)[0]
+        assert client.returncode == spoil
+        assert ('match=%s' % ['yes', 'no'][spoil]) in out, out

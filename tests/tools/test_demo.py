@@ -31,6 +31,10 @@ def test_it_shows_a_circuit_in_under_ten_seconds():
     assert any("neither was told the other's address" in line for line in lines)
     assert any("STUN told a client" in line for line in lines)
     assert any("TURN carried 32 datagrams" in line and "SHA-256" in line for line in lines)
+    assert any("two DIG nodes registered" in line for line in lines)
+    assert any("each finds itself and the other" in line for line in lines)
+    assert any("DIG relay carried 32 messages" in line and "SHA-256" in line for line in lines)
+    assert any("was told when the other came and when it left" in line for line in lines)
 
 
 def test_a_relay_that_is_not_there_is_a_failure():
@@ -89,6 +93,65 @@ def test_it_tries_a_turn_server_that_runs_elsewhere(tmp_path):
     finally:
         relay.terminate()
         assert relay.wait(20) == 0
+
+
+def test_it_tries_a_dig_relay_that_runs_elsewhere(tmp_path):
+    relay = subprocess.Popen(
+        [BUILD / "engine/sluice", "--listen-p2p", "127.0.0.1:0", "--listen-http", "127.0.0.1:0",
+         "--listen-dig", "127.0.0.1:0", "--listen-turn", "127.0.0.1:0", "--data", tmp_path / "data",
+         "--drain-secs", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said = []
+        for line in relay.stdout:
+            said.append(line.strip())
+            if line.startswith("try it:"):
+                break
+        at = {line.split(": ")[0]: line.split(": ")[1] for line in said if " address: " in line}
+        flags = ["--against", at["relay address"], "--turn", at["turn address"], "--dig"]
+        done = demo(*flags, at["dig address"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "✔ the DIG relay carried 32 messages" in done.stdout, done.stdout
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+            done = demo(*flags, nobody)
+        assert done.returncode == 0 and f"– no DIG relay at {nobody}" in done.stdout, done.stdout
+        done = demo(*flags, at["http address"])  # no WebSocket
+        assert done.returncode == 1 and "✘ a node registers" in done.stdout, done.stdout
+    finally:
+        relay.terminate()
+        assert relay.wait(20) == 0
+
+
+def test_a_dig_relay_of_its_own_is_not_to_be_named():
+    done = demo("--dig", "127.0.0.1:1")
+    assert done.returncode == 2 and "go with --against" in done.stderr
+
+
+def test_dig_messages_that_change_or_nodes_that_do_not_hear_are_a_failure():
+    script = f"source {quote(str(ROOT))}/tools/demo; " \
+             "compare_dig 1 \"$1\" \"$2\" \"$3\" \"$4\"; exit $FAILED"
+    there = "\n".join(["registered peer=aa network=n connected=1", "connected peer=bb",
+                       "peers count=2 ids=bb,aa",
+                       "received messages=2 bytes=2 received-sha256=cc from=bb",
+                       "disconnected peer=bb"])
+    here = "\n".join(["registered peer=bb network=n connected=2", "peers count=2 ids=aa,bb",
+                      "sent messages=2 bytes=2 sent-sha256=cc received-sha256=cc match=yes"])
+    for first, second, status in [
+        (there, here, 0),
+        (there, here.replace("match=yes", "match=no"), 1),
+        (there, here.replace("received-sha256=cc", "received-sha256=dd"), 1),
+        (there.replace("received-sha256=cc", "received-sha256=dd"), here, 1),
+        (there, here.replace("ids=aa,bb", "ids=bb"), 1),
+        (there.replace("ids=bb,aa", "ids=bb,aa,ee"), here, 1),
+        (there.replace("\nconnected peer=bb", ""), here, 1),
+        (there.replace("disconnected", "gone"), here, 1),
+        ("", "", 1),
+    ]:
+        done = subprocess.run(["bash", "-c", script, "x", "aa", "bb", first, second],
+                              capture_output=True)
+        assert done.returncode == status, (first, second, done.stdout.decode())
 
 
 def test_turn_datagrams_that_change_are_a_failure():
