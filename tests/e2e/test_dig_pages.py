@@ -132,7 +132,7 @@ class Chromium:
 
 class Page:
     def __init__(self, chromium, digd, path, size=WIDE, scheme='light', scripts=()):
-        self.chromium, self.origin = chromium, 'http://%s:%d' % digd.at
+        self.chromium, self.origin, self.size = chromium, 'http://%s:%d' % digd.at, size
         self.target = chromium.call('Target.createTarget', url='about:blank')['targetId']
         self.session = chromium.call('Target.attachToTarget', targetId=self.target, flatten=True)['sessionId']
         for domain in ('Page', 'Network', 'Log', 'Runtime'):
@@ -207,10 +207,21 @@ class Page:
                 assert params['request']['url'].startswith(self.origin + '/'), event
         assert self.eval("document.querySelectorAll('table script, table img, table svg, table s, table b, table i, "
                          "body > script').length") == 0
+        # what is wider than the screen can be brought into it
+        assert self.eval('''[...document.querySelectorAll('.scroll')].filter(s => {
+            s.scrollLeft = 1e6;
+            const right = s.querySelector('th:last-child').getBoundingClientRect().right;
+            s.scrollLeft = 0;
+            return right > s.getBoundingClientRect().right + 1;
+        }).length''') == 0
         # names stay where they are put, and the page is as wide as the screen
-        assert self.eval('document.documentElement.scrollWidth <= innerWidth'), 'wider than the screen'
-        assert self.eval("[...document.querySelectorAll('section')].every(s => "
-                         's.getBoundingClientRect().right <= innerWidth)')
+        assert self.eval('document.documentElement.scrollWidth') <= self.size[0], 'wider than the screen'
+        assert self.eval('''[...document.querySelectorAll('.name')].filter(cell => {
+            const range = document.createRange(), own = cell.getBoundingClientRect();
+            range.selectNodeContents(cell);
+            const text = range.getBoundingClientRect();
+            return text.left < own.left || text.right > own.right || text.bottom > own.bottom;
+        }).map(cell => cell.textContent)''') == []
 
     def close(self):
         self.chromium.call('Target.closeTarget', targetId=self.target)
