@@ -195,7 +195,7 @@ void dig_deadlines(struct dig_conn *c)
         if (c->probing)
             at = min_u64(at, c->probe_ms + DIG_PROBE_MS);
     }
-    if (c->drain_due)
+    if (c->drain_due && dig_alive(c)) /* once it is over it would be due at every tick */
         at = min_u64(at, c->drain_ms);
     dig_due_at(c, at);
 }

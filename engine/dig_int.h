@@ -36,6 +36,7 @@ enum {
     DIG_LATE_MAX = 65536, /* unread input while the connection waits; then its receive pauses */
     DIG_MESSAGES_MAX = 256,     /* of one connection, before others have their turn */
     DIG_WORK = 4096,            /* of all of a shard's in one pass */
+    DIG_TOLD_WORK = 8,          /* who are told by a broadcast, or left out, for one of DIG_WORK */
     DIG_CONTROL_ROOM = 65536,   /* of replies beyond the queue's bound; then it does not read */
     DIG_PRESENCE_MAX = 1 << 20, /* unsent before presence is left out for a slow reader */
     DIG_PART_PART = 4,          /* of the pool that messages being received may fill */

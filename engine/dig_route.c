@@ -350,7 +350,9 @@ static void tell_one(struct dig_shard *ds, const struct dig_news *n)
     if (!c || c->state != DIG_WS)
         return;
     if (n->kind == DIG_NEWS_ONE) {
-        tell_member(c, n);
+        /* Control has noted it as told, and it is rare: it is not presence, to be made up for. */
+        if (!dig_send_shared(c, n->frames, 0, n->frames->n, 0))
+            dig_close(c, "no memory for its replies");
     } else if (n->kind == DIG_NEWS_EVICT) {
         dig_end(c, WS_CODE_NONE, "replaced by its owner");
     } else if (!c->probing) {
@@ -420,6 +422,8 @@ void dig_broadcast(struct dig_conn *from, const struct dig_scan *m)
     size_t id_n;
 
     STAT_ADD(&s->stats, dig_relayed_bytes, m->payload_count);
+    /* 60 bytes of it may be work for thousands, and others of the shard have their turn, too. */
+    ds->work_left -= (int)((ds->net[from->net_index].count + m->exclude_count) / DIG_TOLD_WORK);
     if (frame)
         n = dig_news_new(ds->host, s->d->shards_n, 0, (uint32_t)m->exclude_count);
     if (!n) {

@@ -207,7 +207,6 @@ static void on_piece(struct dig_conn *c, const struct ws_event *ev)
         text = bytes_of(ds->join, chunkq_copy(&c->part, ds->join, ds->join_bytes));
         dig_part_drop(c);
     }
-    ds->work_left--;
     dig_on_message(c, text);
 }
 
@@ -222,6 +221,7 @@ static void ws_feed(struct dig_conn *c, uint8_t *p, size_t n)
                 put_late(c, bytes_of(p, n));
             return;
         }
+        c->ds->work_left--; /* parts of messages and pings count */
         switch (ws_next(&c->ws, &p, &n, &ev)) {
         case WS_NEED_MORE:
             return;
