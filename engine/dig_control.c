@@ -9,7 +9,12 @@
 #include "engine/printable.h"
 #include "engine/rng.h"
 
-enum { SAID_NAME_MAX = 64 };
+enum {
+    SAID_NAME_MAX = 64,
+    DIG_OWED_MS = 100, /* between tries to find memory for what a PEX link is owed */
+    PEX_DELTA_BYTES = PEX_OUT_MAX * (WS_HEAD_MAX + DIG_MESSAGE_MAX) +
+                      DIG_PEX_DELTA_MAX * (DIG_PEX_ENTRY_TEXT_MAX + 1 + PEX_ID_TEXT + 3),
+};
 
 uint64_t dig_rng_u64(void *arg)
 {
@@ -67,7 +72,8 @@ static int dig_control_init(struct dig_control *dc, struct control *c, struct di
     if (err)
         return err;
     dc->dht = dig_dht_new(max);
-    if (!dc->dht)
+    dc->owed.text = malloc(PEX_DELTA_BYTES);
+    if (!dc->dht || !dc->owed.text)
         return -ENOMEM;
     rng_bytes(key, sizeof(key));
     dig_reg_init(&dc->reg, dc->reg_mem, max, key);
@@ -113,6 +119,7 @@ void dig_control_free(struct dig_control *dc)
             shared_drop(dc->page[p][full].page);
     dig_dht_free(dc->dht);
     free(dc->list_room);
+    free(dc->owed.text);
     mem_release(dc->net, dc->nets_max, sizeof(*dc->net));
     mem_release(dc->pex_mem, dc->pex_bytes, 1);
     mem_release(dc->reg_mem, dc->reg_bytes, 1);
@@ -449,22 +456,31 @@ static void pex_put(const struct pex_out *o, const struct pex_event *ev, struct 
     dig_frames_done(w, &text);
 }
 
-/* All events of one order, frame behind frame. NULL: none, or no memory. */
-static struct shared *pex_frames(struct dig_control *dc, const struct pex_out *o)
+static size_t pex_bytes_max(const struct pex_out *o)
 {
-    size_t max = PEX_OUT_MAX * (WS_HEAD_MAX + DIG_MESSAGE_MAX) +
-                 o->peers * (size_t)(DIG_PEX_ENTRY_TEXT_MAX + 1) +
-                 o->dropped_n * (size_t)(PEX_ID_TEXT + 3);
-    struct shared *sh = o->n ? shared_new(&dc->host->shared, max) : NULL;
-    struct wcur w;
+    return PEX_OUT_MAX * (WS_HEAD_MAX + DIG_MESSAGE_MAX) +
+           o->peers * (size_t)(DIG_PEX_ENTRY_TEXT_MAX + 1) +
+           o->dropped_n * (size_t)(PEX_ID_TEXT + 3);
+}
 
-    if (!sh)
-        return NULL;
-    w = wcur_of(sh->data, sh->cap);
+/* All events of one order, frame behind frame. */
+static size_t pex_write(const struct pex_out *o, uint8_t *to, size_t cap)
+{
+    struct wcur w = wcur_of(to, cap);
+
     for (uint32_t i = 0; i < o->n; i++)
         pex_put(o, &o->ev[i], &w);
     ASSERT(!w.bad);
-    sh->n = (uint32_t)w.wrote;
+    return w.wrote;
+}
+
+/* NULL: none, or no memory. */
+static struct shared *pex_frames(struct dig_control *dc, const struct pex_out *o)
+{
+    struct shared *sh = o->n ? shared_new(&dc->host->shared, pex_bytes_max(o)) : NULL;
+
+    if (sh)
+        sh->n = (uint32_t)pex_write(o, sh->data, sh->cap);
     return sh;
 }
 
@@ -480,15 +496,45 @@ static void on_pex(struct dig_control *dc, struct dig_conn *c)
     c->ask.code = dc->pex_out.n && !c->ask.reply;
 }
 
+/* false: there is still no memory for it. */
+static bool pex_pay(struct dig_control *dc)
+{
+    const struct dig_member *m = dig_reg_of(&dc->reg, &dc->owed.home);
+    struct shared *sh;
+
+    if (m && m->serial == dc->owed.serial) { /* else its link has gone with it */
+        sh = shared_new(&dc->host->shared, dc->owed.n);
+        if (sh) {
+            memcpy(sh->data, dc->owed.text, dc->owed.n);
+            sh->n = sh->cap;
+        }
+        if (!sh || !dig_tell(dc, m, DIG_NEWS_ONE, sh)) {
+            dc->owed.again_ms = dc->c->now_ms + DIG_OWED_MS;
+            return false;
+        }
+    }
+    dc->owed.n = 0;
+    return true;
+}
+
+/* pex_tick() takes it for granted that what it gives is told: a delta that was lost would leave the
+ * link's book wrong for ever. So it is written where there is always room, and owed until it has
+ * been posted. */
 static void pex_due(struct dig_control *dc)
 {
+    if (dc->owed.n && (dc->c->now_ms < dc->owed.again_ms || !pex_pay(dc)))
+        return;
     for (int i = 0; i < PEX_LINKS_PER_TICK && pex_deadline_ms(&dc->pex) <= dc->c->now_ms; i++) {
         dc->pex_out.n = 0;
         pex_tick(&dc->pex, dc->c->now_ms, &dc->pex_out);
-        struct shared *frames = pex_frames(dc, &dc->pex_out);
-
-        if (frames)
-            (void)dig_tell(dc, dc->pex_out.to, DIG_NEWS_ONE, frames);
+        if (!dc->pex_out.n)
+            continue;
+        ASSERT(pex_bytes_max(&dc->pex_out) <= PEX_DELTA_BYTES);
+        dc->owed.n = pex_write(&dc->pex_out, dc->owed.text, PEX_DELTA_BYTES);
+        dc->owed.home = dc->pex_out.to->home;
+        dc->owed.serial = dc->pex_out.to->serial;
+        if (!pex_pay(dc))
+            return;
     }
 }
 
@@ -541,5 +587,5 @@ uint64_t dig_control_deadline_ms(const struct dig_control *dc)
 {
     uint64_t at = min_u64(dig_presence_due_ms(dc), dig_dht_due_ms(dc));
 
-    return min_u64(at, pex_deadline_ms(&dc->pex));
+    return min_u64(at, dc->owed.n ? dc->owed.again_ms : pex_deadline_ms(&dc->pex));
 }

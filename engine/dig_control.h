@@ -41,6 +41,14 @@ struct dig_control {
     struct list ready, pending, listed;
     uint8_t *list_room; /* for a list that is being written */
     struct pex_out pex_out;
+    /* What a link was told by pex_tick() and not yet by us, for want of memory; nobody else is told
+     * anything before. n == 0: nothing. */
+    struct {
+        uint8_t *text;
+        size_t n;
+        uint64_t serial, again_ms;
+        struct dig_home home;
+    } owed;
     const struct dig_member *picked[DIG_REG_LIST_MAX];
     struct dig_dht *dht;
     struct {
