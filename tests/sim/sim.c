@@ -9,6 +9,7 @@
 
 #include "engine/clock.h"
 #include "engine/rng.h"
+#include "tests/sim/sim_dig.h"
 #include "tests/sim/sim_peer.h"
 #include "tests/sim/sim_turn.h"
 
@@ -150,6 +151,24 @@ static void turn_open(struct sim *s, unsigned shard)
     turn_shard_start(s->shard[shard].turn, udp, tcp, s->cfg.turn_n);
 }
 
+static void dig_new(struct sim *s)
+{
+    char why[256];
+
+    ASSERT(dig_host_init(&s->dig_host, &s->cfg, s->d.quota, SIM_SHARDS, why, sizeof(why)) == 0);
+    s->d.dig = &s->dig_host;
+    for (unsigned i = 0; i < SIM_SHARDS; i++)
+        ASSERT(dig_shard_new(&s->shard[i], &s->dig_host) == 0);
+}
+
+static void dig_open(struct sim *s, unsigned shard)
+{
+    int fd = ring_listen_tcp(&s->cfg.dig.addr, false, true, LISTEN_BACKLOG, NULL);
+
+    ASSERT(fd >= 0);
+    dig_shard_start(s->shard[shard].dig, &fd, 1);
+}
+
 static void start(struct sim *s)
 {
     const struct netaddr at = s->cfg.p2p[0].addr;
@@ -164,6 +183,8 @@ static void start(struct sim *s)
     }
     if (s->cfg.turn_on)
         turn_new(s);
+    if (s->cfg.dig_on)
+        dig_new(s);
     ASSERT(control_init(&s->control, &s->d) == 0);
     s->control.log = log_attach(s->log, "main");
     s->d.control = &s->control;
@@ -178,6 +199,8 @@ static void start(struct sim *s)
         shard_start(&s->shard[i], s->ring[i], &fd, 1);
         if (s->cfg.turn_on)
             turn_open(s, i);
+        if (s->cfg.dig_on)
+            dig_open(s, i);
     }
 }
 
@@ -212,11 +235,14 @@ void sim_free(struct sim *s)
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
         if (s->shard[i].turn != NULL)
             turn_shard_fini(s->shard[i].turn);
+        dig_shard_free(&s->shard[i]);
         shard_fini(&s->shard[i]);
     }
     if (s->d.turn != NULL)
         turn_host_fini(s->d.turn);
     control_fini(&s->control);
+    if (s->d.dig != NULL)
+        dig_host_fini(s->d.dig, SIM_SHARDS);
     daemon_fini(&s->d);
     for (unsigned i = 0; i <= SIM_SHARDS; i++)
         ring_free(s->ring[i]);
@@ -240,7 +266,7 @@ static void after_end(struct sim *s, unsigned owner)
     if (ring_wait(s->ring[owner], UINT64_MAX) != 0)
         sim_break(s, "a ring without owner fails");
     while (ring_next(s->ring[owner], &cqe))
-        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_TURN_RAW && owner < SIM_SHARDS)
+        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_DIG_CANCEL && owner < SIM_SHARDS)
             sim_break(s, "shard %u ended before its operation %u", owner, ud_op(cqe.ud));
 }
 
@@ -286,6 +312,8 @@ bool sim_step(struct sim *s)
         sim_conn_look(s->conns[i]);
     if (s->turn != NULL)
         sim_turn_look(s->turn);
+    if (s->dig != NULL)
+        sim_dig_look(s->dig);
     sim_check_cheap(s);
     if (s->full_every != 0 && s->steps % s->full_every == 0)
         sim_check_full(s);
@@ -317,6 +345,8 @@ static void hang_up_all(struct sim *s)
 {
     for (size_t i = 0; i < s->conns_n; i++)
         sim_hang_up(s->conns[i], sim_chance(s->net, 70) ? HANG_FIN : HANG_RST);
+    if (s->dig != NULL)
+        sim_dig_hang_up(s->dig);
 }
 
 static void terminate(struct sim *s)
@@ -332,6 +362,8 @@ bool sim_end(struct sim *s)
 
     for (size_t i = 0; i < s->conns_n; i++)
         s->conns[i]->excused = true;
+    if (s->dig != NULL)
+        s->dig->ending = true;
     if (sim_why(s) == NULL && first) {
         hang_up_all(s);
         sim_run_ms(s, sim_below(s->net, 100));

@@ -11,6 +11,7 @@
 #define SLUICE_TESTS_SIM_H
 
 #include "engine/control.h"
+#include "engine/dig.h"
 #include "engine/shard.h"
 #include "engine/turn_shard.h"
 #include "tests/sim/sim_net.h"
@@ -22,6 +23,7 @@ struct sim_stream;
 struct sim_flow;
 struct sim_ident;
 struct sim_turn;
+struct sim_dig;
 
 struct sim {
     uint64_t seed, steps;
@@ -57,6 +59,10 @@ struct sim {
     struct turn_shard turn_shard[SIM_SHARDS];
     uint32_t turn_keys;    /* that TURN holds in the quota table */
     struct sim_turn *turn; /* its clients: sim_turn.h; NULL: none */
+
+    /* The DIG door, when cfg.dig_on: d.dig is this, and shard.dig its parts. */
+    struct dig_host dig_host;
+    struct sim_dig *dig; /* its clients: sim_dig.h; NULL: none */
 };
 
 /* Defaults as sluice has them (preset NULL: none), doors other than libp2p closed. */

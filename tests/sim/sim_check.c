@@ -3,8 +3,10 @@
  */
 #include <stdlib.h>
 
+#include "engine/dig_int.h"
 #include "engine/turn_raw_int.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_dig.h"
 #include "tests/sim/sim_turn.h"
 
 enum { TALLY_MAX = 1024 };
@@ -81,13 +83,16 @@ static void count_letters(struct census *x, const struct mnode *n)
 {
     size_t bytes = 0;
 
-    for (; n != NULL; n = n->next)
+    for (; n != NULL; n = n->next) {
+        if (n->kind == MAIL_DIG_LETTER)
+            count_chunks(x, CONTAINER_OF(n, struct dig_letter, node)->chunk, &bytes);
         if (n->kind == MAIL_TURN) { /* it lies in a chunk, which it names, and may bring others */
             const struct turn_letter_head *l = CONTAINER_OF(n, struct turn_letter_head, node);
 
             count_chunks(x, l->chunk, &bytes);
             count_queue(x, &l->late, "what a stream brings with it");
         }
+    }
 }
 
 static void check_chunks(struct census *x)
@@ -391,6 +396,34 @@ static size_t check_turn_streams(struct census *x, const struct turn_shard *ts)
     return queued;
 }
 
+/* DIG's connections; sim_check_dig.c has what is DIG's alone. What is queued to be sent. */
+static size_t check_dig_conns(struct census *x, const struct dig_shard *ds)
+{
+    const struct dig_host *h = x->s->d.dig;
+    const struct dig_conn *c;
+    uint32_t at = 0;
+    size_t bytes = 0, queued = 0;
+
+    while ((c = slab_walk(&ds->slab, &at)) != NULL) {
+        tally(x, h->key_conns, x->s->cfg.dig_conns_max, "DIG connections");
+        if (c->counted_ip)
+            tally(x, c->key_ip, x->s->cfg.dig_conns_per_ip_max, "DIG connections of an address");
+        count_queue(x, &c->part, "a message that is not whole");
+        count_queue(x, &c->late, "what came while a client waits");
+        count_queue(x, &c->held, "a message that is held back");
+        count_queue(x, &c->wire, "ciphertext");
+        if (c->asking && c->ask.kind == DIG_ASK_DHT)
+            count_queue(x, &c->ask.u.dht.records, "records on their way");
+        for (const struct dig_out *o = c->tx.first; o != NULL; o = o->next)
+            if (o->chunk != NULL) {
+                ASSERT(o->chunk->next == NULL);
+                count_chunks(x, o->chunk, &bytes);
+            }
+        queued += c->tx.bytes;
+    }
+    return queued;
+}
+
 static void check_shard(struct census *x, const struct shard *sh)
 {
     size_t dirty = 0, dry = 0, closed = 0, streams = 0, hs = 0, staged = 0, sending = 0;
@@ -414,6 +447,8 @@ static void check_shard(struct census *x, const struct shard *sh)
     }
     if (sh->turn != NULL)
         tx_queued += check_turn_streams(x, sh->turn);
+    if (sh->dig != NULL)
+        tx_queued += check_dig_conns(x, sh->dig);
     cursor = 0;
     for (uint32_t at = 0; (stream = slab_walk(&sh->streams, &at));)
         parts += stream->in.bytes > 0;
@@ -456,6 +491,8 @@ void sim_check_full(struct sim *s)
     check_chunks(&x);
     if (s->d.turn != NULL)
         sim_check_turn(s);
+    if (s->d.dig != NULL)
+        sim_check_dig(s);
     check_quota(&x);
     check_reservations(&x);
     check_gauges(&x);
@@ -482,6 +519,8 @@ void sim_check_ended(struct sim *s)
     sim_check_full(s);
     if (s->d.turn != NULL)
         sim_check_turn_ended(s);
+    if (s->d.dig != NULL)
+        sim_check_dig_ended(s);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
         struct shard *sh = &s->shard[i];
 
