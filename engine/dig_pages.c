@@ -63,7 +63,8 @@ static struct shared *page_end(struct dig_control *dc, struct page *p)
     struct wcur head = wcur_of(text, sizeof(text));
     struct shared *sh = NULL;
 
-    put(&head, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n");
+    put(&head, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+               "x-content-type-options: nosniff\r\n");
     put_number(&head, "content-length: ", p->body.wrote);
     put(&head, "\r\nconnection: close\r\n\r\n");
     ASSERT(!head.bad);
