@@ -262,6 +262,13 @@ void dig_ban_free(struct dig_ban *b);
 void dig_strike(struct dig_ban *b, uint64_t source, uint64_t now_ms); /* any thread */
 bool dig_banned(struct dig_ban *b, uint64_t source, uint64_t now_ms);
 
+/* Most queue entries, or most of the memory of what goes to many, lie with who does not read: the
+ * rest is for answers. */
+static inline bool dig_shared_high(const struct dig_shard *ds)
+{
+    return ds->outs.live > DIG_OUTS / 16 * POOL_HIGH || shared_past(&ds->host->shared, POOL_HIGH);
+}
+
 /* dig_conn.c */
 void dig_accept(struct dig_shard *ds, int fd);
 MUST_USE bool dig_admit(struct dig_conn *c); /* by where it comes from */

@@ -309,16 +309,18 @@ static void tell_member(struct dig_conn *c, const struct dig_news *n)
     }
     if (from >= total)
         return;
+    bool room = c->ds->outs.live <= DIG_OUTS / 16 * POOL_HIGH; /* else it is left for answers */
+
     if (n->data) {
         struct dig_gate *g = dig_gate_of(h, dig_home_of(c));
 
-        if (!gate_enter(h, g, total)) {
+        if (!room || !gate_enter(h, g, total)) {
             STAT_INC(&c->ds->s->stats, dig_lost);
         } else if (!dig_send_shared(c, n->frames, 0, total, total)) {
             gate_leave(g, total);
             STAT_INC(&c->ds->s->stats, dig_lost);
         }
-    } else if (dig_unsent(c) > DIG_PRESENCE_MAX ||
+    } else if (!room || dig_unsent(c) > DIG_PRESENCE_MAX ||
                !dig_send_shared(c, n->frames, from, total - from, 0)) {
         STAT_INC(&c->ds->s->stats, dig_presence_lost);
     }

@@ -155,7 +155,7 @@ void dig_pass(struct dig_shard *ds)
         dig_held_pass(ds);
     dig_late_pass(ds);
     dig_flush_all(ds);
-    if (shard_pool_high(ds->s) || shared_past(&ds->host->shared, POOL_HIGH))
+    if (shard_pool_high(ds->s) || dig_shared_high(ds))
         dig_relieve(ds);
     dig_reap(ds);
     dry_resume(ds);

@@ -85,3 +85,21 @@ def test_dig_who_reads_nothing_does_not_silence_lists(dig_start):
     late = digd.peer(net=sender.net)
     reader.told('peer_connected', late.id)
     assert digd.json('/stats.json')['connected_peers'] == 4
+
+
+def test_dig_who_reads_nothing_does_not_silence_answers(dig_start):
+    """1100 who read nothing have 1000 broadcasts waiting each, more than a shard has entries for:
+    others still have their answers, and come and go."""
+    digd = dig_start(shards=1, nofile=8192)
+    net, other = fresh_net(), digd.peer()
+    deaf = [digd.peer(net=net, rcvbuf=2048) for _ in range(1100)]
+    sender = digd.peer(net=net)
+    for size, count in (40000, 24), (5, 1000):
+        one = frame(TEXT, written({'type': 'broadcast', 'from': 'x', 'payload': [200] * size,
+                                   'exclude': []}).encode())
+        for n in range(count):
+            sender.send(one)
+            if n % 200 == 199:
+                sender.alive()
+                other.alive()
+    assert len(deaf) == 1100 and digd.peer(net=other.net).id in other.peers()
