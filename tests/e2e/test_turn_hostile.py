@@ -175,6 +175,7 @@ def check_cpu(tmp_path, kinds, bar, rounds):
         pytest.skip('neighbours had the core: run it again on a machine that is quiet')
 
 
+@pytest.mark.long  # as of circuits: neighbours decide whether it can be measured at all
 @pytest.mark.skipif(SLOW > 1, reason='instrumented code costs something else')
 def test_cpu_of_others_beside_all_classes_at_once(tmp_path):
     check_cpu(tmp_path, ['mixed'], OTHERS_CPU + NOISE_SHORT, 3)
