@@ -11,7 +11,7 @@ static void give_by_rate(void)
     unsigned senders = ld_senders();
     uint64_t due = (uint64_t)((double)(now - rate_began_ns) * (double)ld_opt.rate / 1e9);
 
-    while (rate_given < due) {
+    while (rate_given <= due) { /* number 0 is due at once */
         struct ld_conn *c = &ld_conns[rate_given % senders];
 
         if (c->allowed - ld_conns[ld_opt.mode == LD_RELAY ? c->id ^ 1 : c->id].expect >=

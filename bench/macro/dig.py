@@ -17,7 +17,8 @@ from macro.servers import ROOT, Bench, Failed, Missing, Server, free_port, log
 
 BARE = ("bare", "null")
 SIZE = 1024
-CALM, CALM_TRIES = 0.05, 4  # share of a run that may be spent waiting for a core, where time is measured
+# Where time is measured: share of a run that may be spent waiting for a core; tries; how long each.
+CALM, CALM_TRIES, CALM_S = 0.05, 12, 0.3
 SHAPES = (("saturated", 64, 8), ("unpipelined", 64, 1), ("one pair", 2, 1))
 # The original's flags (dig.md §16) that take its limits away.
 LIFTED = ["--max-connections", "20000", "--max-connections-per-ip", "0",
@@ -160,7 +161,7 @@ def calm(bench, server, args):
     """A run in which neither the server nor the generator waited for its core; or None: neighbours would
     be what is measured."""
     for _ in range(CALM_TRIES):
-        r = bench.dig_load(server, args)
+        r = bench.dig_load(server, [*args, "--duration", CALM_S])
         if not r or was_calm(r):
             return r
     log(f"no calm run: {server.name} waited {r['server_waited_s']:.2f} s, the generator "
@@ -260,7 +261,7 @@ def sojourn(bench):
             if len(within) == bench.opt.rounds:
                 break
             before = bench.counters(server, "sluice_sojourn_")
-            r = bench.dig_load(server, ["--rate", rate])
+            r = bench.dig_load(server, ["--rate", rate, "--duration", CALM_S])
             after = bench.counters(server, "sluice_sojourn_")
             new = {b: after[b] - before[b] for b in BOUNDS}
             if not r or not was_calm(r) or not sum(new.values()):
