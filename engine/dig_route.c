@@ -122,7 +122,13 @@ static bool hand_over(struct dig_shard *ds, struct dig_to to, const struct bytes
     if (other == s) {
         struct dig_conn *c = slab_find(&ds->slab, to.at.slot, to.at.gen);
 
-        return is_for(c, to) && dig_queue_bytes(c, parts, n, total, total);
+        if (!is_for(c, to))
+            return false;
+        /* Above its last mark the pool is for answers: without them, who asks is closed. */
+        if (!shard_pool_full(s))
+            return dig_queue_bytes(c, parts, n, total, total);
+        STAT_INC(&s->stats, chunks_dry);
+        return false;
     }
     struct chunk *k = shard_pool_full(s) ? NULL : letter_write(ds, to, parts, n, total);
 
@@ -141,7 +147,7 @@ static void hold(struct dig_conn *from, struct dig_to to, const struct bytes *pa
     struct dig_shard *ds = from->ds;
 
     for (size_t i = 0; i < n; i++) {
-        if (!chunkq_append(&from->held, &ds->s->chunks, parts[i])) {
+        if (shard_pool_high(ds->s) || !chunkq_append(&from->held, &ds->s->chunks, parts[i])) {
             chunkq_clear(&from->held, &ds->s->chunks);
             STAT_INC(&ds->s->stats, dig_lost);
             return;

@@ -103,3 +103,25 @@ def test_dig_who_reads_nothing_does_not_silence_answers(dig_start):
                 sender.alive()
                 other.alive()
     assert len(deaf) == 1100 and digd.peer(net=other.net).id in other.peers()
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize('shards', [1, 2])
+def test_dig_a_full_pool_is_no_reason_to_close_others(dig_start, shards):
+    """Messages for who reads nothing fill the pool: they are lost, but answers still find room."""
+    digd = dig_start('--max-buffer-mb', 8 * shards, shards=shards)
+    net = fresh_net()
+    others = [digd.peer() for _ in range(6)]
+    deaf = [digd.peer(net=net, rcvbuf=4096) for _ in range(6)]
+    for size, rounds in (50000, 30), (4000, 40), (300, 300):
+        senders = [digd.peer(net=net) for _ in range(6)]
+        for _ in range(rounds):
+            for to, source in zip(deaf, senders):
+                try:
+                    source.relay(to, [200] * size)
+                except OSError:
+                    pass  # its own message had no room
+        for other in others:
+            other.ping(b'x' * 100)
+            other.pong(b'x' * 100)
+            other.alive()
