@@ -142,7 +142,8 @@ void sim_dig_emit(struct sim_dig_link *l, enum ws_opcode op, const void *p, size
     } else {
         frame(l, op, true, p, n);
     }
-    l->ping_ms = sim_now(d->s) + SIM_DIG_PING_MS;
+    if (op == WS_OP_TEXT) /* nothing else is a sign of life for the sweep */
+        l->ping_ms = sim_now(d->s) + SIM_DIG_PING_MS;
     flush(l);
 }
 
@@ -259,7 +260,7 @@ static void closed(struct sim_dig_link *l)
 
     if (!may_end(l))
         sim_break(d->s, "link %u of client %u: its stream ends", l->serial, l->client->idx);
-    if (!l->leaving)
+    if (!l->leaving || d->memory)
         unsaid(l);
     sim_close(d->s->net, l->ep);
     gone(l);
