@@ -39,7 +39,10 @@ class Others(threading.Thread):
             self.failed = e
 
     def served(self, at_least=5):
-        """They were, all the while."""
+        """They were, all the while, and are."""
+        end = time.monotonic() + 2 * SLOW
+        while self.count < at_least and time.monotonic() < end:
+            time.sleep(0.01)
         self.ends = True
         self.join(20 * SLOW)
         assert self.failed is None, self.failed
@@ -70,7 +73,7 @@ def cheap_as_before(digd, pair, before):
     if SLOW == 1:
         after = cost(digd, pair)
         print('%d ns a message, %d before' % (after, before))
-        assert after < 1.5 * before, '%d ns a message, %d before' % (after, before)
+        assert after < 2 * before, '%d ns a message, %d before' % (after, before)
 
 
 def warm(digd):
@@ -440,7 +443,7 @@ def test_dig_hostile_random_bytes(dig_start):
     """As a head, as frames, as messages: no end of the daemon."""
     digd = dig_start()
     others = Others(digd)
-    for n in range(300 if SLOW == 1 else 60):
+    for n in range(300):
         conn = digd.tcp()
         try:
             if n % 3 == 0:
