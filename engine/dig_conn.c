@@ -30,9 +30,11 @@ void dig_pause(struct dig_conn *c)
 void dig_resume(struct dig_conn *c)
 {
     if (!c->paused || c->state >= DIG_FLUSH || dig_waits(c) || c->late.bytes ||
-        dig_unsent(c) > DIG_CONTROL_ROOM / 2)
+        dig_owed(c) > DIG_CONTROL_ROOM / 2)
         return;
     c->paused = false;
+    if (c->probing) /* it is heard again from now on */
+        c->probe_ms = c->ds->s->now_ms;
     if (!c->recv_armed && !c->dry) /* else its end, under way, arms it again */
         dig_arm_recv(c, false);
 }
@@ -223,8 +225,13 @@ void dig_on_due(struct dig_conn *c)
         STAT_INC(stats, dig_swept);
         dig_end(c, WS_CODE_NONE, "silent");
     } else if (c->probing && now_ms >= c->probe_ms + DIG_PROBE_MS) {
-        STAT_INC(stats, dig_swept);
-        dig_end(c, WS_CODE_NONE, "dead, and its id is wanted");
+        if (dig_waits(c) ||
+            c->late.bytes) { /* what it answered may lie unread: that is our doing */
+            c->probe_ms = now_ms;
+        } else {
+            STAT_INC(stats, dig_swept);
+            dig_end(c, WS_CODE_NONE, "dead, and its id is wanted");
+        }
     }
     dig_deadlines(c);
 }

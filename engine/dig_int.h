@@ -42,8 +42,9 @@ enum {
     DIG_PART_PART = 4,          /* of the pool that messages being received may fill */
     DIG_OUTS = 1 << 20,         /* queue entries of a shard: address space until used */
     DIG_TLS_READ = 16384,
-    DIG_TLS_COST = 256,    /* of DIG_WORK: public key work of a handshake */
-    DIG_WIRE_HIGH = 65536, /* ciphertext that waits; plaintext behind it stays plain */
+    DIG_TLS_COST = 256,               /* of DIG_WORK: public key work of a handshake */
+    DIG_WIRE_HIGH = 65536,            /* ciphertext that waits; plaintext behind it stays plain */
+    DIG_WIRE_MAX = 4 * DIG_WIRE_HIGH, /* more than sealing makes */
 };
 #define DIG_NET_ALL UINT32_MAX /* news for every registrant; no enumerator: those are ints */
 
@@ -347,6 +348,16 @@ bool dig_tls_out(void *arg, struct bytes ciphertext);
 static inline size_t dig_unsent(const struct dig_conn *c)
 {
     return c->tx.bytes + c->wire.bytes;
+}
+/* What it was answered, and has not read: messages of others are not its doing, and it is heard
+ * while they wait. TLS has answers of its own (KeyUpdate), which are behind no bound of ours. */
+static inline size_t dig_owed(const struct dig_conn *c)
+{
+    const struct dig_gate *g = dig_gate_of(c->ds->host, dig_home_of(c));
+    size_t gated = atomic_load_explicit(&g->bytes, memory_order_relaxed);
+    size_t wire = c->wire.bytes > DIG_WIRE_MAX ? c->wire.bytes : 0;
+
+    return (c->tx.bytes > gated ? c->tx.bytes - gated : 0) + wire;
 }
 
 /* dig_pages.c */

@@ -167,7 +167,7 @@ static void give_reply(struct dig_conn *c)
     if (sh ? c->state == DIG_WS && !dig_send_shared(c, sh, 0, sh->n, 0) : c->ask.code != 0)
         dig_close(c, "no memory for its replies");
     shared_drop(sh);
-    if (dig_alive(c) && dig_unsent(c) > DIG_CONTROL_ROOM)
+    if (dig_alive(c) && dig_owed(c) > DIG_CONTROL_ROOM)
         dig_pause(c);
 }
 

@@ -313,6 +313,8 @@ static void tls_ingest(struct dig_conn *c, struct bytes in)
         plain_feed(c, ds->plain, n);
     if (c->state == DIG_CLOSED)
         return;
+    if (dig_owed(c) > DIG_CONTROL_ROOM && dig_alive(c))
+        dig_pause(c);
     v = tls_verdict(c->tls);
     if (v == TLS_FAILED) {
         STAT_INC(&ds->s->stats, dig_tls_failed);

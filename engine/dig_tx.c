@@ -235,7 +235,7 @@ bool dig_send(struct dig_conn *c, const struct bytes *parts, size_t n)
         dig_close(c, "no memory for its replies");
         return false;
     }
-    if (dig_unsent(c) > DIG_CONTROL_ROOM) /* asks and does not read: heard again when it has */
+    if (dig_owed(c) > DIG_CONTROL_ROOM) /* asks and does not read: heard again when it has */
         dig_pause(c);
     return true;
 }

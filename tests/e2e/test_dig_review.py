@@ -2,6 +2,7 @@
 that runs short, deadlines under load."""
 
 import socket
+import time
 
 import pytest
 
@@ -125,3 +126,26 @@ def test_dig_a_full_pool_is_no_reason_to_close_others(dig_start, shards):
             other.ping(b'x' * 100)
             other.pong(b'x' * 100)
             other.alive()
+
+
+# ---- who is heard --------------------------------------------------------------------------------
+
+def test_dig_a_backlog_does_not_make_a_client_look_dead(dig_start):
+    """A megabyte waits for it, and it reads nothing for a while, but it talks. Somebody else wants
+    its id, so that it has 5 s to show life (dig.md §21): it did."""
+    digd = dig_start()
+    source = digd.peer()
+    slow = digd.peer(net=source.net, rcvbuf=4096)
+    for n in range(40):
+        source.relay(slow, [200] * 10000, n)
+    source.alive()
+    slow.say('ping', timestamp=1)
+    digd.ws().register(slow.id, source.net).refused(5)
+    for _ in range(13):
+        time.sleep(0.5)
+        slow.ping(b'here')
+    for n in range(40):
+        slow.expect('relay_message', seq=n)
+    slow.expect('pong', timestamp=1)
+    slow.alive()
+    assert slow.id in source.peers()
