@@ -218,7 +218,7 @@ def test_dig_56_a_busy_redirect_port_is_a_warning(dig_start):
     with sock:
         relay = dig_start(dashboard_listen=at)
         assert 'redirect' not in relay.doors
-        assert re.search(r'level=warn.*nothing is redirected.*%s' % at, relay.log())
+        relay.wait_log(r'level=warn.*nothing is redirected.*%s' % at)
         relay.group(2)
         assert relay.fetch('/health', 'health-listen')[0] == 200
 
