@@ -224,7 +224,12 @@ def relay(bench):
 def half_load(bench, server):
     """Messages per second that take half of the server's core, where the generator can send them."""
     full = bench.dig_load(server, ["--duration", max(1, bench.opt.duration)])
-    return int(min(0.5e6 / us(full), 0.7 * full["messages_per_s"])) if full else 0
+    rate = int(min(0.5e6 / us(full), 0.7 * full["messages_per_s"])) if full else 0
+    for _ in range(4 if rate else 0):  # by a rate they come one by one, and cost more than at saturation
+        r = bench.dig_load(server, ["--rate", rate, "--duration", CALM_S])
+        if r:
+            rate = int(min(rate, rate * 0.5 * r["seconds"] / cpu_s(r)))
+    return rate
 
 
 def latency(bench):
