@@ -225,9 +225,8 @@ void dig_on_due(struct dig_conn *c)
         STAT_INC(stats, dig_swept);
         dig_end(c, WS_CODE_NONE, "silent");
     } else if (c->probing && now_ms >= c->probe_ms + DIG_PROBE_MS) {
-        if (dig_waits(c) ||
-            c->late.bytes) { /* what it answered may lie unread: that is our doing */
-            c->probe_ms = now_ms;
+        if (dig_waits(c) || c->late.bytes) {
+            c->probe_ms = now_ms; /* its answer may lie unread: that is our doing */
         } else {
             STAT_INC(stats, dig_swept);
             dig_end(c, WS_CODE_NONE, "dead, and its id is wanted");
@@ -247,9 +246,9 @@ static void leave_lists(struct dig_conn *c)
         list_remove(&ds->dirty, &c->turn_link);
     if (c->dry)
         list_remove(&ds->dry, &c->dry_link);
-    if (c->is_late)
-        list_remove(&ds->late, &c->late_link);
-    c->dirty = c->dry = c->is_late = false;
+    if (c->is_late || c->is_shaking)
+        list_remove(c->is_late ? &ds->late : &ds->shaking, &c->late_link);
+    c->dirty = c->dry = c->is_late = c->is_shaking = false;
     dig_unhold(c);
 }
 
@@ -267,9 +266,9 @@ static void hush(struct dig_conn *c, const char *why)
     dig_part_drop(c);
     dig_unhold(c);
     chunkq_clear(&c->late, &c->ds->s->chunks);
-    if (c->is_late)
-        list_remove(&c->ds->late, &c->late_link);
-    c->is_late = false;
+    if (c->is_late || c->is_shaking)
+        list_remove(c->is_late ? &c->ds->late : &c->ds->shaking, &c->late_link);
+    c->is_late = c->is_shaking = false;
     quit_network(c);
     if (c->registered)
         dig_leave(c, why);

@@ -267,6 +267,37 @@ Test(sim_dig_rules, a_dead_reader_holds_a_sender_once_and_nobody_else, .timeout 
     }
 }
 
+/* The relay does not read who is held back, and so does not see that it answers a probe. */
+Test(sim_dig_rules, who_is_held_back_is_not_taken_for_dead, .timeout = 20)
+{
+    struct sim *s = narrow();
+    struct sim_dig_link *a = node(0, 0, 0), *deaf;
+    struct sim_dig_client *thief = sim_dig_client(&d, 0, 0);
+
+    for (unsigned i = 1; i < 5; i++) {
+        deaf = node(i, 0, i % 2);
+        deaf->deaf_ms = sim_now(s) + 15000;
+    }
+    for (int k = 0; k < 2; k++) { /* as much as finds room: in their sockets, then in queues */
+        for (unsigned i = 1; i < 13; i++)
+            sim_dig_relay(a, 1 + i % 4, LONG);
+        sim_run_ms(s, 50);
+    }
+    cr_assert(eq(u64, STAT(dig_held), 0));
+    for (unsigned i = 1; i < 5; i++)
+        sim_dig_relay(a, i, 4 * LONG);
+    for (int k = 0; k < SAID; k++) /* more than is read while it waits */
+        sim_dig_relay(a, 1, 2 * LONG);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, STAT(dig_held), 1));
+    cr_assert(eq(u32, come(thief, 0, 0, 1)->refused, DIG_CODE_ID_TAKEN));
+    sim_run_ms(s, 10000);
+    cr_assert(ge(u64, STAT(dig_held), 4));
+    cr_assert(sim_dig_stays(a), SIM_SEED(s));
+    sim_run_ms(s, 6000);
+    ended(s);
+}
+
 /* What waits for a name is not for the same connection's next one. */
 Test(sim_dig_rules, what_is_held_for_a_name_is_lost_with_it, .timeout = 20)
 {
