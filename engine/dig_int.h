@@ -42,8 +42,8 @@ enum {
     DIG_PART_PART = 4,          /* of the pool that messages being received may fill */
     DIG_OUTS = 1 << 20,         /* queue entries of a shard: address space until used */
     DIG_TLS_READ = 16384,
-    DIG_TLS_COST = 256,               /* of DIG_WORK: public key work of a handshake */
-    DIG_WIRE_HIGH = 65536,            /* ciphertext that waits; plaintext behind it stays plain */
+    DIG_SHAKES = 8,        /* steps of handshakes with public key work, 0.4 ms each, in one pass */
+    DIG_WIRE_HIGH = 65536, /* ciphertext that waits; plaintext behind it stays plain */
     DIG_WIRE_MAX = 4 * DIG_WIRE_HIGH, /* more than sealing makes */
 };
 #define DIG_NET_ALL UINT32_MAX /* news for every registrant; no enumerator: those are ints */
@@ -142,7 +142,7 @@ struct dig_conn {
     uint8_t state, ops;
     bool recv_armed, send_armed, cancel_armed, cancel_due;
     bool counted, counted_ip;
-    bool dirty, dry, paused, is_late, is_held, in_net;
+    bool dirty, dry, paused, is_late, is_shaking, is_held, in_net;
     bool asking;     /* `ask` is with control */
     bool registered; /* control knows it: must be told when it goes */
     bool verified;   /* by certificate: `id` is its peer_id */
@@ -164,7 +164,7 @@ struct dig_conn {
         struct ws_rx ws;
     };
     struct chunkq part; /* of a message, or a head, that is not whole */
-    struct chunkq late; /* plaintext that came while it waited */
+    struct chunkq late; /* plaintext that came while it waited; as it came while is_shaking */
     struct dig_queue tx;
     struct tls *tls;
     struct chunkq wire; /* ciphertext */
@@ -225,6 +225,7 @@ struct dig_shard {
     struct listener listener[LISTENERS_MAX];
     unsigned listeners_n;
     struct list dirty, dry, late, held, ended, sending, parts;
+    struct list shaking; /* by late_link: their handshakes go on in turn */
     size_t part_bytes;
     struct timer held_timer; /* who waits for clients of other shards */
     struct list *net;        /* members by the network's index; conns_max of them */
@@ -237,7 +238,7 @@ struct dig_shard {
     struct tls_pool *tls_pool;
     struct send_args *sends;
     unsigned sends_n;
-    int work_left;
+    int work_left, shakes_left;
     bool draining, stopping;
 };
 
@@ -300,6 +301,7 @@ static inline struct home dig_home_of(const struct dig_conn *c)
 void dig_on_recv(struct dig_conn *c, const struct ring_cqe *cqe);
 void dig_greet(struct dig_conn *c);
 void dig_late_pass(struct dig_shard *ds);
+void dig_shake_pass(struct dig_shard *ds);
 void dig_go_on(struct dig_conn *c); /* what it waited for is there */
 void dig_part_drop(struct dig_conn *c);
 static inline bool dig_waits(const struct dig_conn *c)

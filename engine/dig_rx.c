@@ -308,7 +308,7 @@ static void tls_ingest(struct dig_conn *c, struct bytes in)
     if (c->state == DIG_SHAKE && tls_established(c->tls))
         on_established(c);
     if (tls_worked(c->tls))
-        ds->work_left -= DIG_TLS_COST;
+        ds->shakes_left--;
     while (c->state != DIG_CLOSED && (n = tls_read(c->tls, ds->plain, DIG_TLS_READ)))
         plain_feed(c, ds->plain, n);
     if (c->state == DIG_CLOSED)
@@ -356,14 +356,59 @@ static bool tls_begin(struct dig_conn *c)
 /* ---- off the socket --------------------------------------------------------------------------
  */
 
+/* A step of a handshake is work for hundreds of messages: a crowd of them goes on a few at a time,
+ * and what it sends meanwhile is kept as it came. */
+static void shake_later(struct dig_conn *c, struct bytes in)
+{
+    struct dig_shard *ds = c->ds;
+
+    if (!chunkq_append(&c->late, &ds->s->chunks, in)) {
+        STAT_INC(&ds->s->stats, chunks_dry);
+        dig_close(c, "no memory for what it sends");
+        return;
+    }
+    if (!c->is_shaking)
+        list_append(&ds->shaking, &c->late_link);
+    c->is_shaking = true;
+    dig_pause(c);
+}
+
 static void ingest(struct dig_conn *c, uint8_t *p, size_t n)
 {
+    if (c->state == DIG_SHAKE && n && (c->is_shaking || c->ds->shakes_left <= 0)) {
+        shake_later(c, bytes_of(p, n));
+        return;
+    }
     if (c->state == DIG_SHAKE && !c->tls && !tls_begin(c))
         return;
     if (c->tls)
         tls_ingest(c, bytes_of(p, n));
     else
         plain_feed(c, p, n);
+}
+
+void dig_shake_pass(struct dig_shard *ds)
+{
+    size_t n = ds->shaking.count;
+
+    ds->shakes_left = DIG_SHAKES;
+    while (n-- && ds->shaking.count && ds->shakes_left > 0) {
+        struct dig_conn *c = CONTAINER_OF(list_pop(&ds->shaking), struct dig_conn, late_link);
+        struct chunkq q = c->late;
+
+        c->late = (struct chunkq){ 0 }; /* where the first messages behind the handshake may wait */
+        c->is_shaking = false;
+        while (q.first) {
+            struct chunk *k = q.first;
+
+            q.first = k->next;
+            if (dig_alive(c) && (c->tls || tls_begin(c)))
+                tls_ingest(c, chunk_bytes(k));
+            chunk_free(&ds->s->chunks, k);
+        }
+        dig_go_on(c);
+    }
+    ds->shakes_left = DIG_SHAKES; /* of what the next turn receives */
 }
 
 /* A trusted balancer says who the client is; one that does not is the client (dig.md §13). */

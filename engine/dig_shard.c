@@ -50,6 +50,7 @@ int dig_shard_new(struct shard *s, struct dig_host *h)
     ds->s = s;
     ds->host = h;
     ds->work_left = DIG_WORK;
+    ds->shakes_left = DIG_SHAKES;
     ds->held_timer.kind = TIMER_DIG_HELD;
     s->dig = ds;
     err = shard_memory(ds);
@@ -153,6 +154,7 @@ void dig_pass(struct dig_shard *ds)
     ds->sends_n = 0; /* their msghdrs were read at submission */
     if (ds->held.count)
         dig_held_pass(ds);
+    dig_shake_pass(ds);
     dig_late_pass(ds);
     dig_flush_all(ds);
     if (shard_pool_high(ds->s) || dig_shared_high(ds))
@@ -164,7 +166,7 @@ void dig_pass(struct dig_shard *ds)
 
 bool dig_busy(const struct dig_shard *ds)
 {
-    return ds->late.count || ds->dirty.count;
+    return ds->late.count || ds->dirty.count || ds->shaking.count;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ void dig_assert_empty(const struct dig_shard *ds)
     ASSERT(ds->outs.live == 0);
     ASSERT(ds->part_bytes == 0);
     ASSERT(!ds->dirty.count && !ds->dry.count && !ds->late.count && !ds->held.count);
-    ASSERT(!ds->sending.count && !ds->parts.count && !ds->ended.count);
+    ASSERT(!ds->sending.count && !ds->parts.count && !ds->ended.count && !ds->shaking.count);
     if (ds->tls_pool)
         ASSERT(tls_pool_used(ds->tls_pool) == 0);
 }

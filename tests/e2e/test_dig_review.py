@@ -1,12 +1,15 @@
 """What a review of the DIG door found (dig.md §3, §5.6, §9, §20, §21): ends that come early, memory
 that runs short, deadlines under load."""
 
+import select
 import socket
+import ssl
 import time
 
 import pytest
 
 from dig import TEXT, frame, fresh_net, written
+from relay import next_ip
 from test_dig_tls import Cert, context
 
 
@@ -149,3 +152,31 @@ def test_dig_a_backlog_does_not_make_a_client_look_dead(dig_start):
     slow.expect('pong', timestamp=1)
     slow.alive()
     assert slow.id in source.peers()
+
+
+@pytest.mark.sanitize
+def test_dig_a_crowd_of_handshakes_lets_others_speak(dig_start, tmp_path):
+    """240 begin their handshakes at once, 1 ms of work each with this key. Who is there already is
+    answered in between."""
+    digd = dig_start('--dig-tls-client', 'off', shards=1, **Cert(tmp_path, 'rsa').flags)
+    there = digd.peer(tls=context())
+    out = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context().wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    hello = out.read()
+    crowd = [socket.create_connection(digd.at, source_address=(next_ip(), 0)) for _ in range(240)]
+    there.alive()
+    for conn in crowd:
+        conn.send(hello)
+    poll, waiting, pings = select.poll(), {conn.fileno() for conn in crowd}, 0
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    while waiting:
+        there.alive()
+        pings += 1
+        for fd, _ in poll.poll(0):
+            poll.unregister(fd)
+            waiting.discard(fd)
+    for conn in crowd:
+        conn.close()
+    assert pings >= 5, pings  # one, where all of them were one turn of the shard
