@@ -262,6 +262,11 @@ Test(sim_dig_rules, a_dead_reader_holds_a_sender_once_and_nobody_else, .timeout 
         held = STAT(dig_lost);
         sim_dig_relay(c, 1, LONG); /* it reads again */
         settle(s, 0);
+        b->deaf_ms = sim_now(s) + 1000; /* and is waited for again */
+        for (int i = 0; i < SAID; i++)
+            sim_dig_relay(c, 1, LONG);
+        sim_run_ms(s, 1000);
+        settle(s, 0);
         cr_assert(eq(u64, STAT(dig_lost), held));
         ended(s);
     }
@@ -398,6 +403,27 @@ Test(sim_dig_rules, with_shared_memory_used_up_nobody_waits_for_an_answer, .time
     sim_dig_get_peers(l[2], SIM_DIG_NETS);
     settle(s, 1);
     sim_dig_check_quiet(&d, false);
+    ended(s);
+}
+
+/* A delta for which there is no memory when it is due is told when there is. */
+Test(sim_dig_rules, a_book_is_not_left_wrong_for_want_of_memory, .timeout = 20)
+{
+    struct sim *s = calm();
+    struct sim_dig_link *l = node(0, 0, 0), *leaves = node(1, 0, 1);
+
+    sim_dig_pex(l);
+    sim_run_ms(s, 100);
+    cr_assert(eq(u64, l->book, 2));
+    (void)node(4, 0, 1);
+    sim_dig_bye(leaves, BYE_UNREGISTER);
+    sim_run_ms(s, 100);
+    s->dig_host.shared.max = 64;
+    sim_run_ms(s, 150000);
+    cr_assert(eq(u64, l->book, 2));
+    s->dig_host.shared.max = 1 << 20;
+    sim_run_ms(s, 1000);
+    cr_assert(eq(u64, l->book, 16), SIM_SEED(s));
     ended(s);
 }
 
