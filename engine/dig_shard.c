@@ -235,4 +235,11 @@ void dig_assert_empty(const struct dig_shard *ds)
     ASSERT(!ds->sending.count && !ds->parts.count && !ds->ended.count && !ds->shaking.count);
     if (ds->tls_pool)
         ASSERT(tls_pool_used(ds->tls_pool) == 0);
+    /* What was let in was given back, once: also what went to a slot that another had by then. */
+    for (uint32_t i = 0; i < ds->slab.fresh; i++) {
+        const struct dig_gate *g = &ds->host->gate[ds->s->id][i];
+
+        ASSERT(atomic_load_explicit(&g->bytes, memory_order_relaxed) == 0);
+        ASSERT(atomic_load_explicit(&g->messages, memory_order_relaxed) == 0);
+    }
 }
