@@ -175,6 +175,12 @@ static uint64_t early_ms(const struct dig_conn *c)
     return c->born_ms + c->ds->host->cfg->dig_register_timeout_ms;
 }
 
+/* Of who has ended: a sip now and then is progress, but not for ever. */
+static uint64_t over_ms(const struct dig_conn *c)
+{
+    return min_u64(c->send_ms + DIG_LINGER_MS, c->end_ms + DIG_FLUSH_MS);
+}
+
 /* Whichever comes first. Before it is registered nothing that it sends moves the deadline (D5). */
 void dig_deadlines(struct dig_conn *c)
 {
@@ -184,7 +190,7 @@ void dig_deadlines(struct dig_conn *c)
     switch (c->state) {
     case DIG_FLUSH:
     case DIG_LINGER:
-        at = c->send_ms + DIG_LINGER_MS;
+        at = over_ms(c);
         break;
     case DIG_CLOSED:
         return;
@@ -209,7 +215,7 @@ void dig_on_due(struct dig_conn *c)
     uint64_t now_ms = c->ds->s->now_ms;
 
     if (c->state == DIG_FLUSH || c->state == DIG_LINGER) {
-        if (now_ms >= c->send_ms + DIG_LINGER_MS)
+        if (now_ms >= over_ms(c))
             dig_close(c, NULL);
     } else if (c->drain_due && now_ms >= c->drain_ms) {
         dig_end(c, WS_CODE_AWAY, "drain");
@@ -303,7 +309,7 @@ void dig_finish_after(struct dig_conn *c, const char *why)
         return;
     hush(c, why);
     c->state = DIG_FLUSH;
-    c->send_ms = c->ds->s->now_ms;
+    c->end_ms = c->send_ms = c->ds->s->now_ms;
     dig_deadlines(c);
     if (!dig_unsent(c))
         dig_finish(c);

@@ -29,6 +29,7 @@
 enum {
     DIG_PROXY_MS = 5000,  /* for a PROXY v2 header (dig.md §13) */
     DIG_LINGER_MS = 2000, /* between our Close and close(2): else a reset takes it along */
+    DIG_FLUSH_MS = 30000, /* for who has ended to read what is queued, however slowly it goes on */
     DIG_PUNCH_BURST = 16, /* coordinates, by requester and by target (D10); then one per */
     DIG_PUNCH_MS = 500,
     DIG_HOLD_MS = 2000,   /* a sender waits for room in its target's queue, then loses a message */
@@ -156,7 +157,7 @@ struct dig_conn {
     struct timer timer;
     struct netaddr remote, observed; /* of the socket; of the client */
     uint64_t key_ip, source;         /* quota key; who it is to bans */
-    uint64_t born_ms, any_ms, data_ms, send_ms, part_ms, hold_ms, probe_ms, drain_ms;
+    uint64_t born_ms, any_ms, data_ms, send_ms, part_ms, hold_ms, probe_ms, drain_ms, end_ms;
     uint64_t connected_unix_s;
     uint64_t messages_tat_ns, bytes_tat_ns, control_tat_ns, life_bytes;
     union {
