@@ -134,7 +134,7 @@ static void check_waits(struct dig_census *x, const struct dig_conn *c)
     if (c->state < DIG_FLUSH && c->state != DIG_PAGE && !c->recv_armed && !c->dry && !c->paused)
         sim_break(x->s, "a connection in state %u that nobody reads", c->state);
     if (c->state == DIG_WS && c->paused && !dig_waits(c) && c->late.bytes == 0 &&
-        dig_unsent(c) <= DIG_CONTROL_ROOM / 2)
+        dig_owed(c) <= DIG_CONTROL_ROOM / 2)
         sim_break(x->s, "a connection that is not read and waits for nothing");
     if (c->late.bytes != 0 && !dig_waits(c) && !c->is_late)
         sim_break(x->s, "%zu bytes came late and nobody looks at them", c->late.bytes);
