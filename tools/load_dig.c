@@ -16,6 +16,9 @@ int main(int argc, char **argv)
         (void)setrlimit(RLIMIT_NOFILE, &files);
     }
     (void)prctl(PR_SET_TIMERSLACK, 1);
+    ld_counters_init();
+    if (ld_opt.foe)
+        return ld_run_foe();
     ld_conns_init();
     switch (ld_opt.mode) {
     case LD_RELAY:

@@ -7,6 +7,8 @@
  *   load_dig_flow.c    messages that are numbered: what leaves, what has to arrive
  *   load_dig_run.c     flows for a while, with a window or by a rate
  *   load_dig_join.c    everybody arrives; and stays
+ *   load_dig_foe.c     who breaks the rules
+ *   load_dig_page.c    counters that others may read, and what is due by a rate
  *   load_dig_report.c  the answer
  *   load_dig_opts.c    options
  */
@@ -41,7 +43,9 @@ enum {
 struct ld_opts {
     enum ld_mode mode;
     struct netaddr at;
-    unsigned conns, per_network, size, window, requesters;
+    unsigned conns, per_network, size, window, requesters, burst_ms;
+    bool foe; /* ld_foe_set has said which */
+    const char *counters;
     bool null; /* bench-dig null is there: what arrives is what was sent, masked */
     bool tls, json, quiet, sleep;
     uint64_t rate, seed;
@@ -135,6 +139,32 @@ void ld_report_begin(struct ld_report *r);
 void ld_report_end(struct ld_report *r);
 void ld_report_memory(struct ld_report *r, unsigned conns);
 int ld_report_print(const struct ld_report *r);
+
+/* A page that others may read and, at LD_CT_PAUSE, _STOP and _RATE, write while this runs
+ * (bench/macro/hostile-dig.py). */
+enum {
+    LD_CT_PAUSE,    /* not 0: nothing new is sent */
+    LD_CT_RECEIVED, /* messages */
+    LD_CT_OPS = 5,
+    LD_CT_OPENED, /* connections of a foe; those that the relay ended */
+    LD_CT_ENDED,
+    LD_CT_STOP = 10, /* not 0: the duration is over */
+    LD_CT_RATE,      /* not 0: another --rate */
+    LD_CT_N = 64,
+};
+extern volatile uint64_t *ld_counters;
+void ld_counters_init(void);
+
+struct ld_due {
+    double n;
+    uint64_t at_ns;
+};
+uint64_t ld_rate(void);
+uint64_t ld_due(struct ld_due *d, uint64_t now_ns); /* ops; the caller takes what it did off n */
+
+bool ld_foe_set(const char *name);
+const char *ld_foe_names(void);
+int ld_run_foe(void);
 
 void ld_settle(void);
 uint64_t ld_owed(void); /* messages that were allowed */

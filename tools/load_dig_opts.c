@@ -38,6 +38,9 @@ enum {
     KEY_PID,
     KEY_JSON,
     KEY_QUIET,
+    KEY_FOE,
+    KEY_BURST,
+    KEY_COUNTERS,
 };
 
 static const char *const modes[] = { "relay", "broadcast", "ping", "peers", "join", "idle" };
@@ -71,6 +74,13 @@ static const struct argp_option options[] = {
     { "server-pid", KEY_PID, "PID", 0, "account this process's CPU and memory", 0 },
     { "json", KEY_JSON, NULL, 0, "one JSON object on stdout", 0 },
     { "quiet", KEY_QUIET, NULL, 0, "no progress on stderr", 0 },
+    { "foe", KEY_FOE, "KIND", 0,
+      "instead: --connections (16) of them that are hostile, --rate (1000) frames or connections "
+      "per "
+      "second",
+      0 },
+    { "burst-ms", KEY_BURST, "N", 0, "by a rate: what is due goes every so many ms (0)", 0 },
+    { "counters", KEY_COUNTERS, "FILE", 0, "a page of counts, kept while it runs", 0 },
     { 0 },
 };
 
@@ -123,6 +133,10 @@ static void settle_defaults(void)
 {
     bool flow = ld_opt.mode <= LD_PING;
 
+    if (ld_opt.foe && !ld_opt.conns)
+        ld_opt.conns = 16;
+    if (ld_opt.foe && !ld_opt.rate)
+        ld_opt.rate = 1000;
     if (!ld_opt.conns)
         ld_opt.conns = flow ? 64 : 1000;
     if (ld_opt.mode == LD_IDLE && ld_opt.steps)
@@ -141,12 +155,14 @@ static void check(struct argp_state *st)
     settle_defaults();
     if (!ld_opt.at.port)
         argp_error(st, "where is the relay? --to HOST:PORT");
-    if (ld_opt.mode == LD_RELAY && (ld_opt.conns % 2 || ld_opt.per_network % 2))
+    if (ld_opt.mode == LD_RELAY && !ld_opt.foe && (ld_opt.conns % 2 || ld_opt.per_network % 2))
         argp_error(st, "--mode relay: connections come in pairs, and a network has whole ones");
     if (ld_opt.mode == LD_BROADCAST && ld_opt.per_network < 2)
         argp_error(st, "--mode broadcast: to whom?");
     if (ld_opt.requesters > ld_opt.conns)
         argp_error(st, "--requesters: as many as there are connections, at most");
+    if (ld_opt.foe && ld_opt.tls)
+        argp_error(st, "--foe: without TLS");
     if (ld_opt.null && (ld_opt.mode != LD_RELAY || ld_opt.tls))
         argp_error(st, "--null: --mode relay without TLS, nothing else");
 }
@@ -217,6 +233,17 @@ static error_t parse_opt(int key, char *arg, struct argp_state *st)
         break;
     case KEY_QUIET:
         ld_opt.quiet = true;
+        break;
+    case KEY_FOE:
+        if (!ld_foe_set(arg))
+            argp_error(st, "--foe %s: accepted is %s", arg, ld_foe_names());
+        ld_opt.foe = true;
+        break;
+    case KEY_BURST:
+        ld_opt.burst_ms = (unsigned)number(st, "burst-ms", arg, 0, 1000);
+        break;
+    case KEY_COUNTERS:
+        ld_opt.counters = arg;
         break;
     case ARGP_KEY_ARG:
         argp_error(st, "%s: unknown", arg);

@@ -3,21 +3,22 @@
  * generator or the relay was ready for it: who stalls is charged for what he kept waiting. */
 #include "tools/load_dig.h"
 
-static uint64_t rate_began_ns, rate_given;
+static uint64_t rate_given;
+static struct ld_due rate_due = { .n = 1 }; /* number 0 is due at once */
 
 static void give_by_rate(void)
 {
     uint64_t now = load_now_ns();
     unsigned senders = ld_senders();
-    uint64_t due = (uint64_t)((double)(now - rate_began_ns) * (double)ld_opt.rate / 1e9);
 
-    while (rate_given <= due) { /* number 0 is due at once */
+    for (uint64_t due = ld_due(&rate_due, now); due; due--) {
         struct ld_conn *c = &ld_conns[rate_given % senders];
 
         if (c->allowed - ld_conns[ld_opt.mode == LD_RELAY ? c->id ^ 1 : c->id].expect >=
             ld_opt.window)
             return; /* its turn is kept, and its time */
-        ld_allow(c, rate_began_ns + (uint64_t)((double)rate_given * 1e9 / (double)ld_opt.rate));
+        ld_allow(c, rate_due.at_ns - (uint64_t)((rate_due.n - 1) * 1e9 / (double)ld_rate()));
+        rate_due.n -= 1;
         rate_given++;
     }
 }
@@ -26,10 +27,11 @@ static void run_for(double s)
 {
     uint64_t until = load_now_ns() + (uint64_t)(s * 1e9);
 
-    while (load_now_ns() < until) {
+    while (load_now_ns() < until && !ld_counters[LD_CT_STOP]) {
         if (ld_opt.rate)
             give_by_rate();
         ld_poll(1);
+        ld_counters[LD_CT_RECEIVED] = ld_totals.received;
         if (ld_totals.failed)
             return;
         ld_progress("%llu messages", (unsigned long long)ld_totals.received);
@@ -59,7 +61,7 @@ int ld_run_flow(void)
         ld_flow_of(&ld_conns[i]);
     ld_setup(ld_opt.conns);
     ld_settle();
-    rate_began_ns = load_now_ns();
+    rate_due.at_ns = load_now_ns();
     for (unsigned i = 0; !ld_opt.rate && i < ld_senders(); i++)
         for (unsigned k = 0; k < ld_opt.window; k++)
             ld_allow(&ld_conns[i], load_now_ns());
