@@ -51,7 +51,7 @@ void dig_host_set_tls(struct dig_host *h, struct tls_server *fresh); /* control,
 void dig_host_fini(struct dig_host *h, unsigned shards);
 /* turn_host.is_known: somebody is connected from there, or from that IPv6 /64. */
 bool dig_host_knows(void *host, const struct netaddr *client);
-size_t dig_host_left(const struct dig_host *h); /* registrants and homes: 0 when all have gone */
+size_t dig_host_left(const struct dig_host *h); /* clients, homes, messages: 0 when all have gone */
 
 struct shard;
 MUST_USE int dig_shard_new(struct shard *s, struct dig_host *h); /* sets s->dig */

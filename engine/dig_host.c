@@ -102,7 +102,13 @@ bool dig_host_knows(void *host, const struct netaddr *client)
 
 size_t dig_host_left(const struct dig_host *h)
 {
-    return homes_peers(h->homes) + atomic_load_explicit(&h->open, memory_order_relaxed);
+    size_t n = homes_peers(h->homes) + atomic_load_explicit(&h->open, memory_order_relaxed);
+
+    /* What was let into a queue, or went to a slot that another had by then, was given back. */
+    for (unsigned i = 0; i < ARRAY_LEN(h->gate) && h->gate[i]; i++)
+        for (uint32_t slot = 0; slot < h->cfg->dig_conns_max; slot++)
+            n += atomic_load_explicit(&h->gate[i][slot].messages, memory_order_relaxed);
+    return n;
 }
 
 /* ---- who is who --------------------------------------------------------------------------------
