@@ -29,7 +29,7 @@ enum {
     READ_NS = 4000000,
     READS = 4,
     READ_BYTES = 65536,
-    STUCK_NS = 300000000, /* who cannot send because his friend does not read comes back */
+    STUCK_NS = 100000000, /* who cannot send because his friend does not read comes back */
     RETRY_NS = 50000000,
     NAP_NS = 400000, /* per ms between bursts */
     WAIT_S = 5,
