@@ -61,10 +61,8 @@ def common_tail(a, b):
 def test_turn_28_cve_2025_69217_nonces_follow_no_pattern(turnd):
     """50 in a row, of as many ports of one host: all differ, none shares its tail with another, and
     of the bytes behind the time none keeps its value."""
-    nonces = []
-    for _ in range(50):
-        client = turnd.udp(source='127.3.3.3')
-        nonces.append(client.challenge().get(NONCE)[13:])
+    clients = [turnd.udp(source='127.3.3.3') for _ in range(50)]  # a closed one's port comes again
+    nonces = [client.challenge().get(NONCE)[13:] for client in clients]
     assert len(set(nonces)) == 50
     assert all(common_tail(a, b) <= 3 for a, b in itertools.combinations(nonces, 2))
     changing = [len({nonce[i] for nonce in nonces}) for i in range(len(nonces[0]))]

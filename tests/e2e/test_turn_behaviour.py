@@ -28,13 +28,21 @@ class Anywhere(UdpPath):
         return raw
 
 
+def ports_of_two(alternate):
+    """A free port of 127.0.0.1, and another number that is free at `alternate`."""
+    while True:
+        with bound(socket.SOCK_DGRAM, alternate) as probe, \
+                bound(socket.SOCK_DGRAM, '127.0.0.1') as home:
+            other, port = probe.getsockname()[1], home.getsockname()[1]
+        if other != port:
+            return port, other
+
+
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     """A server with two addresses and two ports."""
     from turnd import Turnd
-    with bound(socket.SOCK_DGRAM, '127.0.0.2') as probe, \
-            bound(socket.SOCK_DGRAM, '127.0.0.1') as home:
-        other, port = probe.getsockname()[1], home.getsockname()[1]
+    port, other = ports_of_two('127.0.0.2')
     live = Turnd(tmp_path_factory.mktemp('two'), '--turn-alternate', '127.0.0.2:%d' % other,
                  listen=['127.0.0.1:%d' % port]).start()
     live.alternate = '127.0.0.2', other
@@ -155,9 +163,7 @@ def test_turn_24_on_a_stream_it_is_400(two, attr):
 def test_turn_21_what_it_sends_elsewhere_is_limited_too(tmp_path):
     """RESPONSE-PORT and CHANGE-REQUEST stand under the limit for replies."""
     from turnd import Turnd
-    with bound(socket.SOCK_DGRAM, '127.0.0.3') as probe, \
-            bound(socket.SOCK_DGRAM, '127.0.0.1') as home:
-        other, port = probe.getsockname()[1], home.getsockname()[1]
+    port, other = ports_of_two('127.0.0.3')
     turnd = Turnd(tmp_path / 'limited', '--turn-alternate', '127.0.0.3:%d' % other, replies=10,
                   listen=['127.0.0.1:%d' % port]).start()
     source = everywhere(turnd)
