@@ -19,6 +19,7 @@ typedef const void *shim_ptr;
 #define ne(tag, a, b) ((shim_##tag)(a) != (shim_##tag)(b))
 #define lt(tag, a, b) ((shim_##tag)(a) < (shim_##tag)(b))
 #define le(tag, a, b) ((shim_##tag)(a) <= (shim_##tag)(b))
+#define ge(tag, a, b) ((shim_##tag)(a) >= (shim_##tag)(b))
 #define not(cond) (!(cond))
 
 #endif
