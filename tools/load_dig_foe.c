@@ -37,7 +37,6 @@ enum {
     PAYLOAD = 200, /* numbers of three digits: 800 bytes */
     TEXT_MAX = FRAME_MAX - WS_CLIENT_HEAD_MAX,
     SOURCES = 200,
-    SPREAD = 64,
 };
 
 struct foe {
@@ -537,8 +536,7 @@ static void run_for(double s)
 
         for (unsigned i = 0; due && i < ld_opt.conns; i++) {
             struct foe *f = &g.foes[g.next++ % ld_opt.conns];
-            uint64_t n =
-                kind->way == FRESH ? say_hello(f) : say_frames(f, min_u64(due, SPREAD), now);
+            uint64_t n = kind->way == FRESH ? say_hello(f) : say_frames(f, due, now);
 
             n = min_u64(n, due);
             due -= n;
