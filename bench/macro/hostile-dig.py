@@ -21,7 +21,7 @@ TIMES = 4        # as many windows are tried for as many as are wanted
 BURST_MS = {"others": 1, "foes": 2}
 OTHERS, SIZE, LOW, HIGH = 64, 1024, 4_000, 40_000  # connections; bytes; messages per second
 
-# Ops per second, a rate that takes a tenth to a fifth of the server's core; and foes.
+# Ops per second, a rate that takes some hundredths to a tenth of the server's core; and foes.
 KINDS = {"not-reading": 10_000, "excludes": 200, "networks": 10_000, "half-open": 2_000,
          "junk": 20_000, "pings": 150_000, "bad-json": 20_000, "fragments": 150_000,
          "unknown-target": 20_000}
