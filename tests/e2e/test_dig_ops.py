@@ -26,6 +26,12 @@ def row_of(relay, peer_id):
     return found[0]
 
 
+def sent_row(relay, peer_id):
+    """Its row, once what it was told is on its way."""
+    return relay.until(lambda: next((row for row in rows(relay) if row['peer_id'] == peer_id and
+                                     row['queued_bytes'] == 0), None), what='%s sent' % peer_id)
+
+
 def shown(relay, *words):
     """What a person reads."""
     done = subprocess.run([SLUICECTL, '--data', relay.data, *words], capture_output=True, text=True,
@@ -104,7 +110,7 @@ def test_dig_ops_nodes_are_listed_while_they_are_there(dig_start):
     nodes = [digd.peer(net=net, source=source, version=7 + n) for n, source in enumerate(sources)]
     digd.ws()  # has not registered: no row
     for n, (node, source) in enumerate(zip(nodes, sources)):
-        row = row_of(digd, node.id)
+        row = sent_row(digd, node.id)
         assert list(row) == ROW
         assert row['network_id'] == net and row['protocol_version'] == 7 + n
         assert row['observed'] == '%s:%d' % node.sock.getsockname()

@@ -1,5 +1,7 @@
 """turn.md §20, checks 21 to 24: discovery of a NAT's behaviour (RFC 5780), off and on."""
 
+import contextlib
+import random
 import socket
 
 import pytest
@@ -28,14 +30,23 @@ class Anywhere(UdpPath):
         return raw
 
 
+def is_free(port, alternate):
+    """At both addresses, for datagrams and for streams."""
+    try:
+        with contextlib.ExitStack() as held:
+            for host in '127.0.0.1', alternate:
+                for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
+                    held.enter_context(bound(kind, host, port))
+    except OSError:
+        return False
+    return True
+
+
 def ports_of_two(alternate):
-    """A free port of 127.0.0.1, and another number that is free at `alternate`."""
-    while True:
-        with bound(socket.SOCK_DGRAM, alternate) as probe, \
-                bound(socket.SOCK_DGRAM, '127.0.0.1') as home:
-            other, port = probe.getsockname()[1], home.getsockname()[1]
-        if other != port:
-            return port, other
+    """Two numbers that are free at both addresses, and that no other test's socket is given by
+    the kernel in the meantime: below the ephemeral range."""
+    return random.sample([port for port in random.sample(range(20000, 32000), 50)
+                          if is_free(port, alternate)], 2)
 
 
 @pytest.fixture(scope='module')
