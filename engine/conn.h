@@ -71,7 +71,7 @@ struct conn {
     bool close_refused; /* presets.md, dusk: close a second after a refused RESERVE */
     bool push_sent;
     uint8_t ping_streams, ident_streams, push_streams;
-    uint16_t hop_streams, stop_streams;
+    uint16_t hop_streams, stop_streams, rpc_streams;
     bool shaking; /* in the shard's list of that name */
     struct link turn_link, dry_link, shake_link;
     struct link send_link; /* in the shard's list of those with a send in flight */
@@ -96,6 +96,7 @@ struct conn {
     struct aead_key rx_key, tx_key;
     struct yamux mux;
     struct list streams;
+    struct list talking;  /* streams with something to say, and credit: served in turn */
     struct list runnable; /* legs with data, credit and no room yet: served round robin */
     uint64_t rx_bytes, tx_bytes;
     struct resv resv;
@@ -152,7 +153,8 @@ void conn_seal_ctl(struct conn *c);
 void conn_flush(struct conn *c); /* end of turn: seal, serve, send */
 static inline bool conn_unsent(const struct conn *c)
 {
-    return c->tx.bytes || c->ctl.bytes || c->runnable.count || c->state == CONN_FLUSH;
+    return c->tx.bytes || c->ctl.bytes || c->runnable.count || c->talking.count ||
+           c->state == CONN_FLUSH;
 }
 static inline bool conn_has_room(const struct conn *c)
 {

@@ -168,6 +168,11 @@ void conn_flush(struct conn *c)
      * It loses no turn by that: no data is sealed ahead of it meanwhile. */
     if (c->ctl.bytes && conn_has_room(c))
         conn_seal_ctl(c);
+    if (c->state == CONN_MUX && c->talking.count) {
+        stream_talk(c);
+        if (c->ctl.bytes && conn_has_room(c))
+            conn_seal_ctl(c);
+    }
     if (c->state == CONN_MUX)
         fwd_serve(c);
     if (c->state == CONN_CLOSED)

@@ -3,6 +3,8 @@
 #include <errno.h>
 
 #include "engine/rng.h"
+#include "engine/stream.h"
+#include "proto/ident.h"
 
 enum { TURN_METERS = 131072 }; /* sources that were answered within the last second, and users */
 
@@ -19,6 +21,17 @@ static int daemon_addresses(struct daemon *d)
     }
     d->announce_n = cfg->announce_n;
     return 0;
+}
+
+void daemon_offer(struct daemon *d, const char *protocol, int svc)
+{
+    unsigned n = 0;
+
+    while (d->protocols[n].name)
+        n++;
+    ASSERT(n < PROTOCOLS_MAX);
+    d->protocols[n] = (struct mss_proto){ protocol, svc };
+    d->ident_protocols[n] = protocol;
 }
 
 int daemon_init(struct daemon *d, const struct config *cfg, const struct identity *me,
@@ -51,6 +64,10 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
     }
     d->key_conns = quota_key(d->quota, QUOTA_CONN_TOTAL, bytes_of(NULL, 0));
     d->key_circuits = quota_key(d->quota, QUOTA_CIRCUIT_TOTAL, bytes_of(NULL, 0));
+    daemon_offer(d, HOP_PROTOCOL, SVC_HOP);
+    daemon_offer(d, IDENT_PROTOCOL, SVC_IDENT);
+    daemon_offer(d, IDENT_PUSH_PROTOCOL, SVC_PUSH);
+    daemon_offer(d, PING_PROTOCOL, SVC_PING);
     return daemon_addresses(d);
 }
 

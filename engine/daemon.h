@@ -10,7 +10,10 @@
 #include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/quota.h"
+#include "proto/mss.h"
 #include "proto/noise.h"
+
+enum { PROTOCOLS_MAX = 16 };
 
 struct shard;
 struct control;
@@ -43,6 +46,10 @@ struct daemon {
     struct netaddr turn_udp[LISTENERS_MAX], turn_tcp[LISTENERS_MAX]; /* likewise, of TURN */
     unsigned turn_n;
     struct netaddr dig_bound; /* set before the threads start */
+    /* What streams are offered, by enum svc_id, and what identify lists (hop first: it is left out
+     * while draining); both end with NULL. */
+    struct mss_proto protocols[PROTOCOLS_MAX + 1];
+    const char *ident_protocols[PROTOCOLS_MAX + 1];
 };
 
 static inline const struct acl *daemon_acl(const struct daemon *d)
@@ -53,6 +60,8 @@ static inline const struct acl *daemon_acl(const struct daemon *d)
 /* Tables, keys and addresses; not the shards. 0 or -errno. The identity is copied. */
 MUST_USE int daemon_init(struct daemon *d, const struct config *cfg, const struct identity *me,
                          struct log *log, unsigned shards_n);
+/* Offers one more protocol at the libp2p door; before the threads start. */
+void daemon_offer(struct daemon *d, const char *protocol, int svc);
 void daemon_fini(struct daemon *d);
 
 #endif

@@ -81,6 +81,12 @@ enum {
     PUSH_MS = 5000,
     CLOSE_LINGER_MS = 2000, /* a closing connection flushing its GoAway */
 
+    /* Long answers and gossip of one connection: so much ahead of circuits' data, then they have
+     * their turn. */
+    TALK_BYTES = 32768,
+    TALK_PIECE = 16384,
+    SAYINGS_MAX = 1 << 20, /* of one shard; touched as they are used */
+
     /* Muxer pings from one peer: burst, then one per second (libp2p.md §6.1.5). */
     MUX_PING_BURST = 60,
     MUX_PING_MS = 1000,

@@ -26,6 +26,7 @@ static int shard_memory(struct shard *s)
     if ((err = slab_init(&s->conns, "connections", sizeof(struct conn), conns)) ||
         (err = slab_init(&s->streams, "streams", sizeof(struct stream), streams)) ||
         (err = slab_init(&s->circuits, "circuits", sizeof(struct circuit), cfg->circuits_max)) ||
+        (err = slab_init(&s->sayings, "sayings", sizeof(struct saying), SAYINGS_MAX)) ||
         (err = slab_init(&s->handshakes, "handshakes", sizeof(struct handshake), conns)) ||
         (err = chunk_pool_init(&s->chunks, (uint32_t)(pool / 4 / CHUNK_SMALL_BYTES),
                                (uint32_t)(pool / 4 * 3 / CHUNK_LARGE_BYTES))))
@@ -67,6 +68,7 @@ void shard_fini(struct shard *s)
     slab_fini(&s->streams);
     slab_fini(&s->circuits);
     slab_fini(&s->handshakes);
+    slab_fini(&s->sayings);
     chunk_pool_fini(&s->chunks);
     mem_release(s->table.bucket, buckets, sizeof(*s->table.bucket));
     mem_release(s->scratch, SCRATCH_BYTES, 1);
@@ -549,6 +551,7 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->streams.live == 0);
     ASSERT(s->circuits.live == 0);
     ASSERT(s->handshakes.live == 0);
+    ASSERT(s->sayings.live == 0);
     ASSERT(s->dirty.count == 0);
     ASSERT(s->dry.count == 0);
     ASSERT(s->staged.count == 0);

@@ -82,7 +82,7 @@ struct shard {
     struct stats stats;
     struct logq *log;
     uint64_t now_ms, now_unix_s;
-    struct slab conns, streams, circuits, handshakes;
+    struct slab conns, streams, circuits, handshakes, sayings;
     struct chunk_pool chunks;
     struct wheel wheel;
     struct aead *aead;

@@ -1,15 +1,6 @@
 #include "engine/stream.h"
 
 #include "engine/shard.h"
-#include "proto/ident.h"
-
-const struct mss_proto svc_protocols[] = {
-    { HOP_PROTOCOL, SVC_HOP },
-    { IDENT_PROTOCOL, SVC_IDENT },
-    { IDENT_PUSH_PROTOCOL, SVC_PUSH },
-    { PING_PROTOCOL, SVC_PING },
-    { NULL, 0 },
-};
 
 struct stream *stream_new(struct conn *c, enum stream_role kind)
 {
@@ -28,7 +19,16 @@ struct stream *stream_new(struct conn *c, enum stream_role kind)
 
 static uint16_t *count16_of(struct conn *c, enum stream_count what)
 {
-    return what == COUNT_HOP ? &c->hop_streams : what == COUNT_STOP ? &c->stop_streams : NULL;
+    switch (what) {
+    case COUNT_HOP:
+        return &c->hop_streams;
+    case COUNT_STOP:
+        return &c->stop_streams;
+    case COUNT_RPC:
+        return &c->rpc_streams;
+    default:
+        return NULL;
+    }
 }
 
 static uint8_t *count8_of(struct conn *c, enum stream_count what)
@@ -92,6 +92,7 @@ void stream_free(struct stream *st)
     stream_uncount(st);
     wheel_cancel(&s->wheel, &st->timer);
     part_forget(st);
+    stream_hush(st);
     chunkq_clear(&st->in, &s->chunks);
     list_remove(&c->streams, &st->link);
     if (!c->streams.count)
@@ -229,7 +230,7 @@ static bool stream_negotiate(struct stream *st, struct cur *in)
     uint8_t reply[MSS_REPLY_MAX];
     struct wcur w = wcur_of(reply, sizeof(reply));
     int svc = 0;
-    enum mss_res res = mss_listen_feed(&st->mss, svc_protocols, in, &w, &svc);
+    enum mss_res res = mss_listen_feed(&st->mss, s->d->protocols, in, &w, &svc);
 
     if (w.wrote)
         stream_write(st, bytes_of(reply, w.wrote), false);
@@ -375,6 +376,8 @@ void stream_on_credit(struct stream *st)
 {
     if (st->kind == ST_CIRCUIT)
         fwd_leg_wake(st->circuit, st->side);
+    else
+        stream_talk_on(st);
 }
 
 void stream_on_timer(struct stream *st)

@@ -4,6 +4,7 @@
 #define SLUICE_ENGINE_STREAM_H
 
 #include "engine/conn.h"
+#include "engine/shared.h"
 
 struct circuit;
 
@@ -16,10 +17,30 @@ enum stream_role {
     ST_PING,
     ST_PUSH,     /* inbound identify/push */
     ST_PUSH_OUT, /* ours: negotiating, then one message */
+    ST_RPC,      /* gathering a request (rpc.h) */
+    ST_RPC_WAIT, /* it is with whoever answers, or its answer is on its way */
     ST_LINGER,   /* we said all and FIN; waiting for theirs */
 };
 
-enum stream_count { COUNT_NONE, COUNT_HOP, COUNT_PING, COUNT_IDENT, COUNT_PUSH, COUNT_STOP };
+enum stream_count {
+    COUNT_NONE,
+    COUNT_HOP,
+    COUNT_PING,
+    COUNT_IDENT,
+    COUNT_PUSH,
+    COUNT_STOP,
+    COUNT_RPC
+};
+
+/* Bytes that wait for credit or room, behind others of the same stream. */
+struct saying {
+    struct slab_head head;
+    struct link link; /* in stream->out */
+    struct shared *bytes;
+    uint32_t off;
+};
+
+struct rpc;
 
 struct stream {
     struct slab_head head;
@@ -39,6 +60,12 @@ struct stream {
     uint32_t consumed; /* received, done with, not granted again yet */
     uint32_t push_bytes;
     struct circuit *circuit;
+    struct rpc *rpc;
+    struct list out; /* sayings, oldest first */
+    size_t out_bytes;
+    bool out_end; /* FIN behind them */
+    bool talking; /* in the connection's list of that name */
+    struct link talk_link;
 };
 
 struct stream *stream_new(struct conn *c, enum stream_role kind);
@@ -56,6 +83,14 @@ void stream_on_credit(struct stream *st);
 void stream_on_timer(struct stream *st);
 /* A small answer in one Data frame; RSTs the stream when its credit does not suffice. */
 void stream_write(struct stream *st, struct bytes b, bool fin);
+/* stream_tx.c: longer ones, which wait for credit and for room. Takes the caller's reference;
+ * false: there is no place for it, nothing is changed, and the reference is still the caller's.
+ * Bounding out_bytes is the caller's, too. */
+MUST_USE bool stream_say(struct stream *st, struct shared *b);
+void stream_say_end(struct stream *st); /* when all is said: FIN, and as stream_finish */
+void stream_hush(struct stream *st);    /* forgets what has not been said */
+void stream_talk_on(struct stream *st); /* there is credit again */
+void stream_talk(struct conn *c);       /* a connection has room: a bounded share of its egress */
 /* n bytes of what the peer sent need no memory of ours any more: reopen its window in steps. */
 void stream_consumed(struct stream *st, size_t n);
 
@@ -74,7 +109,16 @@ void svc_push_start(struct conn *c); /* tell the peer that hop is gone (drain) *
 bool svc_push_out_feed(struct stream *st, struct cur *in);
 bool svc_ping_feed(struct stream *st, struct cur *in);
 
-enum svc_id { SVC_HOP = 1, SVC_IDENT, SVC_PUSH, SVC_PING };
-extern const struct mss_proto svc_protocols[];
+enum svc_id {
+    SVC_HOP = 1,
+    SVC_IDENT,
+    SVC_PUSH,
+    SVC_PING,
+    SVC_RDV, /* the next four: rpc.h */
+    SVC_DIRECTORY,
+    SVC_CREDENTIALS,
+    SVC_GIF,
+    SVC_GOSSIP,
+};
 
 #endif

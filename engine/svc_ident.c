@@ -3,9 +3,6 @@
 #include "engine/stream.h"
 #include "proto/ident.h"
 
-static const char *const protocols_all[] = { HOP_PROTOCOL, IDENT_PROTOCOL, IDENT_PUSH_PROTOCOL,
-                                             PING_PROTOCOL, NULL };
-
 /* While draining hop is not listed, though it still answers (libp2p.md §11.7). */
 static size_t ident_message(const struct conn *c, uint8_t *msg, size_t cap)
 {
@@ -16,7 +13,7 @@ static size_t ident_message(const struct conn *c, uint8_t *msg, size_t cap)
     struct ident id = {
         .key_pb = bytes_of(d->me.key_pb, sizeof(d->me.key_pb)),
         .listen_addrs = addrs,
-        .protocols = protocols_all + (c->shard->draining ? 1 : 0),
+        .protocols = d->ident_protocols + (c->shard->draining ? 1 : 0),
         .protocol_version = d->cfg->ident_protocol_version,
         .agent_version = d->cfg->ident_agent,
     };
