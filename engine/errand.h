@@ -1,8 +1,9 @@
-/* engine/errand.h: the one thread that may wait for others. It asks a resolver for the names in
- * --turn-external-ip, again each minute, and tells the TURN host what it hears. A resolver may
- * take half a minute to give up, or hang: nothing but this thread notices, and a stop leaves such
- * a thread behind.
+/* engine/errand.h: the one thread that may wait for others: names by c-ares, HTTPS by libcurl
+ * (engine/fetch.h), each with a deadline. Whoever wants something posts it here and hears of it in
+ * a mailbox of its own; nobody waits.
  *
+ * On its own account it asks for the names in --turn-external-ip, again each minute, and tells the
+ * TURN host what it hears.
  * Of a family several addresses may come: the one in use stays as long as it is among them, so that
  * answers in turning order change nothing. A failure, or an answer without that family, leaves what
  * was there; so clients keep the last good address. Said once when it changes, once when it fails.
@@ -11,6 +12,8 @@
 #define SLUICE_ENGINE_ERRAND_H
 
 #include "engine/log.h"
+#include "engine/mbox.h"
+#include "engine/ring.h"
 #include "engine/turn_host.h"
 
 enum {
@@ -18,6 +21,9 @@ enum {
     ERRAND_START_MS = 5000,     /* how long a start waits for the first answers */
     ERRAND_STOP_MS = 300,
     ERRAND_ADDRS_MAX = 16, /* of one answer */
+    ERRAND_NAME_MAX = 254, /* of a DNS name, with the terminator */
+    ERRAND_JOBS_MAX = 64,  /* names being resolved; who comes later is refused */
+    ERRAND_DEADLINE_MS = 10000,
 };
 
 struct errand_answer {
@@ -26,16 +32,49 @@ struct errand_answer {
 };
 
 struct errand_opts {
-    /* 0, or an EAI_ number. May block. */
+    /* Instead of c-ares, for tests: 0, or -errno as in errand_name. May block. */
     int (*resolve)(void *arg, const char *name, struct errand_answer *out);
     void *arg;
     uint32_t interval_ms;
+    bool always; /* somebody will post something */
 };
-extern const struct errand_opts errand_defaults; /* getaddrinfo */
+extern const struct errand_opts errand_defaults; /* c-ares */
 
 struct errand; /* errand.c */
 
-/* Keeps h and log until errand_stop. *out is NULL if no name was given: 0. Else -errno. */
+/* A function that runs on the errand thread. The object around it is with that thread from
+ * errand_post until `run` has been called. */
+struct errand_call {
+    struct mnode node;
+    void (*run)(struct errand *e, struct errand_call *c, uint64_t now_ms);
+};
+/* Any thread but the errand thread too; no lock, no allocation. What was posted and has not run
+ * when errand_stop comes, never runs. */
+void errand_post(struct errand *e, struct errand_call *c);
+
+/* A name to be resolved: the asker fills what is above the line, posts it, and leaves it alone
+ * until its node comes into `to`. */
+struct errand_name {
+    struct errand_call call; /* call.node is what comes back, with kind_of_mail */
+    uint8_t kind_of_mail;
+    struct mbox *to;
+    struct ring *wake;
+    uint32_t deadline_ms;       /* from now; 0 or more than ERRAND_DEADLINE_MS: that */
+    char name[ERRAND_NAME_MAX]; /* a DNS name, or an address as text */
+    /* ---- */
+    int err; /* 0: `answer` has at least one; else -ETIMEDOUT, -ENOENT (no such name, or it has no
+                address), -EAGAIN (the resolver failed, or ERRAND_JOBS_MAX) */
+    struct errand_answer answer; /* ports are 0; nothing is left out: the asker judges */
+};
+/* Any thread. It always comes back, by its deadline, unless errand_stop comes first. */
+void errand_resolve(struct errand *e, struct errand_name *n);
+static inline struct errand_name *errand_name_of(struct mnode *n)
+{
+    return CONTAINER_OF(n, struct errand_name, call.node);
+}
+
+/* Keeps h and log until errand_stop. h NULL: the TURN door is closed. *out is NULL if no name was
+ * given there and o->always is not set: 0. Else -errno. */
 MUST_USE int errand_start(struct turn_host *h, struct logq *log, const struct errand_opts *o,
                           struct errand **out);
 /* Until each name has been asked for once, at most so long. false: some resolver still thinks. */
