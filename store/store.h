@@ -34,7 +34,7 @@ enum {
     STORE_WHY_MAX = 512,           /* room that a `why` should have */
 };
 #define STORE_MAP_DEFAULT ((uint64_t)1 << 40) /* address space only (design.md) */
-#define STORE_MAP_MIN ((uint64_t)1 << 20)
+#define STORE_MAP_MIN ((uint64_t)4 << 20)
 #define STORE_FILE "store.mdb" /* in the data directory; LMDB's lock file beside it, "-lock" */
 #define STORE_FOREVER UINT64_MAX
 
@@ -51,7 +51,7 @@ enum store_verdict {
 };
 const char *store_verdict_text(enum store_verdict v);
 
-/* 0 means "no bound" nowhere: 0 allows none. */
+/* 0: no bound, as in rdv_rules. */
 struct store_limits {
     uint32_t regs_per_peer;
     uint32_t regs_per_ns;
