@@ -264,6 +264,8 @@ static bool add_to_list(struct draft *d, const struct setting *s, char *base, co
     }
     if (s->kind == SET_ADDRS && s->off == offsetof(struct config, p2p))
         return add_p2p(d, value);
+    if (s->kind == SET_MADDRS && s->call)
+        return s->call(d, value);
     if (s->kind == SET_MADDRS)
         return add_announce(d, (struct maddr *)(void *)(base + s->off), n, value);
     if (*n == s->cap)

@@ -25,6 +25,7 @@ enum service_scope { SCOPE_AUTO, SCOPE_SYSTEM, SCOPE_USER };
 enum {
     CONFIG_LISTEN_MAX = 8,
     CONFIG_ANNOUNCE_MAX = 16,
+    CONFIG_PEER_RELAYS_MAX = 16,
     CONFIG_CIDR_MAX = 64,
     CONFIG_PATH_MAX = 1024,
     CONFIG_TURN_SECRETS_MAX = STUN_SECRETS_MAX,
@@ -87,6 +88,8 @@ struct config {
 
     struct maddr announce[CONFIG_ANNOUNCE_MAX]; /* as given, without /p2p */
     unsigned announce_n;
+    struct maddr peer_relay[CONFIG_PEER_RELAYS_MAX]; /* that we dial (dial.h); /p2p may be there */
+    unsigned peer_relays_n;
 
     unsigned shards; /* 0: from CPU affinity and cgroup */
     enum log_level log_level;

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/redial.h"
+
 static bool number_call(struct draft *d, const char *value, uint16_t *out)
 {
     char *end;
@@ -120,5 +122,26 @@ bool call_turn_ports(struct draft *d, const char *value)
     }
     d->c->turn_port_lo = (uint16_t)lo;
     d->c->turn_port_hi = (uint16_t)hi;
+    return true;
+}
+
+/* Unlike what we announce, its /p2p is kept: only that peer will do there. */
+bool call_peer_relay(struct draft *d, const char *value)
+{
+    struct config *c = d->c;
+    struct dial_target to;
+    struct maddr m;
+
+    if (!maddr_parse(bytes_str(value), &m) || !dial_parse(maddr_bytes(&m), &to)) {
+        snprintf(d->why, sizeof(d->why),
+                 "a multiaddr of ip4, ip6, dns, dns4 or dns6 with tcp, such as "
+                 "/dns4/relay.example.org/tcp/4001/p2p/12D3KooW...");
+        return false;
+    }
+    if (c->peer_relays_n == CONFIG_PEER_RELAYS_MAX) {
+        snprintf(d->why, sizeof(d->why), "at most %d addresses", CONFIG_PEER_RELAYS_MAX);
+        return false;
+    }
+    c->peer_relay[c->peer_relays_n++] = m;
     return true;
 }

@@ -34,27 +34,36 @@ void env_name(const struct setting *s, char *out, size_t cap)
         out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
-/* A list's values between commas, blanks around them skipped. */
+/* The next of a list's values between commas, without the blanks around it; advances *value. false:
+ * it is too long. */
+static bool next_word(const char **value, char *one, size_t cap)
+{
+    const char *p = *value;
+    size_t n = strcspn(p, ","), from = 0, to = n;
+
+    *value += n + (p[n] == ',');
+    while (from < to && isspace((unsigned char)p[from]))
+        from++;
+    while (to > from && isspace((unsigned char)p[to - 1]))
+        to--;
+    if (to - from >= cap)
+        return false;
+    memcpy(one, p + from, to - from);
+    one[to - from] = '\0';
+    return true;
+}
+
 bool draft_set_each(struct draft *d, const struct setting *s, const char *value)
 {
-    while (*value) {
-        char one[CONFIG_PATH_MAX];
-        size_t n = strcspn(value, ","), from = 0, to = n;
+    char one[CONFIG_PATH_MAX];
 
-        while (from < to && isspace((unsigned char)value[from]))
-            from++;
-        while (to > from && isspace((unsigned char)value[to - 1]))
-            to--;
-        if (to - from >= sizeof(one)) {
+    while (*value) {
+        if (!next_word(&value, one, sizeof(one))) {
             snprintf(d->why, sizeof(d->why), "at most %zu characters", sizeof(one) - 1);
             return false;
         }
-        memcpy(one, value + from, to - from);
-        one[to - from] = '\0';
-        if (to > from && !draft_set(d, s, one))
+        if (one[0] && !draft_set(d, s, one))
             return false;
-        value += n;
-        value += *value == ',';
     }
     return true;
 }
@@ -181,6 +190,23 @@ static bool port_env(struct draft *d, const char *name, uint16_t *port, bool zer
     return true;
 }
 
+/* The original passes over what it cannot parse (dusk.md §10.4); so do we, but we say so. */
+static void dusk_peer_relays(struct draft *d)
+{
+    const struct setting *s = setting_find("peer-relay");
+    const char *value = env_own(d, "DUSK_PEER_RELAYS");
+    char one[CONFIG_PATH_MAX];
+
+    while (value && *value) {
+        bool fits = next_word(&value, one, sizeof(one));
+
+        if (!fits)
+            draft_note(d, "DUSK_PEER_RELAYS: an address that is too long is ignored");
+        else if (one[0] && !draft_set(d, s, one))
+            draft_note(d, "DUSK_PEER_RELAYS: %.100s is ignored: accepted is %s", one, d->why);
+    }
+}
+
 static void dusk_turn_env(struct draft *d)
 {
     struct config *c = d->c;
@@ -209,8 +235,6 @@ static void dusk_turn_env(struct draft *d)
         c->turn_tcp_port = tcp;
     port_env(d, "DUSK_TURN_PORT_RANGE_START", &c->turn_port_lo, false);
     port_env(d, "DUSK_TURN_PORT_RANGE_END", &c->turn_port_hi, false);
-    if (env_own(d, "DUSK_PEER_RELAYS"))
-        draft_note(d, "DUSK_PEER_RELAYS is set, but federation is not built yet");
 }
 
 static bool apply_preset(struct draft *d)
@@ -241,8 +265,10 @@ static bool apply_preset(struct draft *d)
         draft_note(d, "%s=%s is ignored: accepted is %s", a->name, s->secret ? "***" : value,
                    d->why);
     }
-    if (d->c->preset == PRESET_DUSK)
+    if (d->c->preset == PRESET_DUSK) {
         dusk_turn_env(d);
+        dusk_peer_relays(d);
+    }
     return d->c->preset != PRESET_DIG || config_dig_env_apply(d);
 }
 

@@ -92,6 +92,7 @@ bool call_turn_user(struct draft *d, const char *value);
 bool call_turn_external(struct draft *d, const char *value);
 bool call_turn_relay_ip(struct draft *d, const char *value);
 bool call_turn_ports(struct draft *d, const char *value);
+bool call_peer_relay(struct draft *d, const char *value);
 
 /* config_flags.c: what the command line says, before anything is applied. */
 enum { GIVEN_MAX = 1024 };

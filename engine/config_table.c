@@ -143,6 +143,11 @@ const struct setting config_settings[] = {
       LIST("announce", "MULTIADDR", SET_MADDRS, announce, announce_n, CONFIG_ANNOUNCE_MAX,
            "how others reach this relay; repeatable"),
       .split = true },
+    { .group = G_DOORS,
+      LIST("peer-relay", "MULTIADDR", SET_MADDRS, peer_relay, peer_relays_n, CONFIG_PEER_RELAYS_MAX,
+           "a relay to keep a connection to, for gossip among relays; repeatable"),
+      .call = call_peer_relay,
+      .split = true },
 
     { .group = G_ACCESS,
       LIST("allow", "PEER|CIDR", SET_TEXTS, allow, allow_n, CONFIG_ACL_MAX,

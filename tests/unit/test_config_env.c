@@ -134,6 +134,53 @@ Test(config_env, bad_dusk_variables_are_ignored_aloud_except_the_address)
                  2);
 }
 
+#define RELAY_ID "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
+
+static const char *peer_relay(unsigned i)
+{
+    static char text[MADDR_TEXT_MAX];
+
+    if (!maddr_text(maddr_bytes(&c.peer_relay[i]), text, sizeof(text)))
+        text[0] = '\0';
+    return text;
+}
+
+/* dusk.md §10.4. */
+Test(config_env, dusk_peer_relays_are_trimmed_and_bad_ones_ignored_aloud)
+{
+    char **env = ENV("DUSK_PEER_RELAYS= /ip4/192.0.2.7/tcp/4001/p2p/" RELAY_ID
+                     " ,nonsense,, /ip4/192.0.2.8/udp/4001,\t/dns4/r.example/tcp/4002");
+
+    cr_assert_eq(load_env(env, "dusk-relay", NULL), 0, "%s", said);
+    cr_assert_eq(c.peer_relays_n, 2u);
+    cr_expect_str_eq(peer_relay(0), "/ip4/192.0.2.7/tcp/4001/p2p/" RELAY_ID, "its id is kept");
+    cr_expect_str_eq(peer_relay(1), "/dns4/r.example/tcp/4002");
+    cr_expect(noted("nonsense is ignored") && noted("udp/4001 is ignored"));
+    cr_assert_eq(load_env(env, "sluice", NULL), 0, "%s", said);
+    cr_expect_eq(c.peer_relays_n, 0u, "a name of the preset's");
+    cr_assert_eq(load_env(env, "dusk-relay", "--peer-relay=/ip6/2001:db8::1/tcp/1", NULL), 0);
+    cr_assert_eq(c.peer_relays_n, 1u, "a flag is stronger");
+    cr_expect_str_eq(peer_relay(0), "/ip6/2001:db8::1/tcp/1");
+    cr_assert_eq(load_env(ENV("DUSK_PEER_RELAYS="), "dusk-relay", NULL), 0);
+    cr_expect_eq(c.peer_relays_n + c.notes_n, 0u, "empty is unset");
+}
+
+Test(config_env, our_own_peer_relay_refuses_a_bad_value)
+{
+    char many[64 * 20] = "SLUICE_PEER_RELAY=";
+
+    cr_expect_eq(LOAD("--peer-relay=relay.example.org"), 2);
+    cr_expect(strstr(said, "--peer-relay"), "%s", said);
+    cr_expect_eq(LOAD("--peer-relay=/ip4/192.0.2.7/tcp/0"), 2);
+    cr_expect_eq(load_env(ENV("SLUICE_PEER_RELAY=/ip4/192.0.2.7/tcp/1,x"), "sluice", NULL), 2);
+    for (int i = 0; i < CONFIG_PEER_RELAYS_MAX; i++)
+        snprintf(many + strlen(many), sizeof(many) - strlen(many), "/ip4/192.0.2.%d/tcp/1,", i);
+    cr_assert_eq(load_env(ENV(many), "sluice", NULL), 0, "%s", said);
+    cr_expect_eq(c.peer_relays_n, (unsigned)CONFIG_PEER_RELAYS_MAX);
+    strcat(many, "/ip4/192.0.2.77/tcp/1");
+    cr_expect_eq(load_env(ENV(many), "sluice", NULL), 2, "one too many");
+}
+
 Test(config_env, dusk_reads_the_nearest_dotenv_under_the_real_environment)
 {
     char dir[] = "/tmp/sluice-env-XXXXXX", path[64];
