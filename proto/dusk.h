@@ -11,6 +11,7 @@
  *          unknown keys with any value, indefinite lengths, integers of any width, bytes behind the
  *          message. Not taken: a field missing, twice, or of another type; text that is not UTF-8;
  *          an unknown variant; nesting or items beyond the bounds below.
+ *          What a decoder of replies leaves behind then is of no use.
  *          Encoders (put) set w->bad when the room is too small. */
 #ifndef SLUICE_PROTO_DUSK_H
 #define SLUICE_PROTO_DUSK_H

@@ -23,6 +23,7 @@ allowed() {
 	crypto_verify OSSL_PARAM_construct_.* ERR_clear_error
 	crypto_verify wc_(Init|Free)RsaKey wc_RsaPublicKeyDecodeRaw wc_RsaSSL_VerifyInline
 	crypto_verify wc_ecc_(init|free|import_x963_ex|check_key|verify_hash)
+	dusk_cbor cbor_stream_decode
 	dig yyjson_(alc_pool_init|read_opts)
 	dig_scan_run __cpu_model
 	LIST
