@@ -406,6 +406,9 @@ Test(rdv_cookie, is_known_by_its_tag)
     cr_expect(
         eq(int, rdv_cookie_parse(other_key, whole, false, test_ns(), &seq), RDV_COOKIE_UNKNOWN));
     cr_expect(eq(u64, seq, 1), "written only on success");
+    cookie[RDV_COOKIE_ID] = 'T';
+    cr_expect(
+        eq(int, rdv_cookie_parse(key, whole, false, bytes_str("Test"), &seq), RDV_COOKIE_UNKNOWN));
 }
 
 /* The text of both is eight bytes; only the tag tells them apart. */

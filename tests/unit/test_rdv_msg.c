@@ -146,12 +146,13 @@ Test(rdv_request_decode, refuses_what_is_no_request)
 {
     static const char *const all[] = {
         "",
-        "2a00",            /* no type */
-        "0803",            /* no part */
-        "0800 2a0c" PEERS, /* another's part */
-        "0801 1a020800",   /* a reply */
-        "0804 3202 1800",  /* a reply */
-        "0805 2a00",       /* a type that nobody has given a meaning */
+        "2a00",              /* no type */
+        "1202 0a00",         /* nor is REGISTER one that is meant */
+        "0803",              /* no part */
+        ("0800 2a0c" PEERS), /* another's part */
+        "0801 1a020800",     /* a reply */
+        "0804 3202 1800",    /* a reply */
+        "0805 2a00",         /* a type that nobody has given a meaning */
         "08ffffffffffffffffff01 2a00",
         "0803 2a02 0801",       /* a namespace as a number */
         "0803 2a05 0d61626364", /* as a fixed */
@@ -207,6 +208,18 @@ Test(rdv_request_decode, reads_its_maximum_and_nothing_longer)
         cr_assert(eq(sz, in.n, RDV_REQUEST_MAX + more));
         cr_expect(eq(int, rdv_request_decode(in, &m), more == 0));
     }
+}
+
+Test(rdv_put_request, writes_what_is_present_and_empty)
+{
+    const struct rdv_msg m = {
+        .type = RDV_DISCOVER, .has_ns = true, .has_limit = true, .has_cookie = true
+    };
+    uint8_t buf[32];
+    struct wcur w = wcur_of(buf, sizeof(buf));
+
+    rdv_put_request(&w, &m);
+    expect_wrote(&w, buf, "0a 0803 2a06 0a00 1000 1a00");
 }
 
 Test(rdv_put_register_reply, writes_the_published_answers_with_their_zeroes)
@@ -433,5 +446,22 @@ Test(rdv_reply_decode, refuses_every_truncation_and_what_is_no_reply)
         struct hex h = unhex(bad[i]);
 
         cr_expect(not(rdv_reply_decode(hex_bytes(&h), &reply)), "case %zu", i);
+    }
+}
+
+Test(rdv_reply_decode, reads_its_maximum_and_nothing_longer)
+{
+    static uint8_t in[RDV_REPLY_MAX + 1];
+    struct rdv_reply reply;
+
+    for (size_t more = 0; more < 2; more++) {
+        size_t n = RDV_REPLY_MAX + more;
+        struct wcur w = wcur_of(in, n);
+
+        wcur_put(&w, bytes_of("\x08\x01\x1a\x02\x08", 6)); /* status 0 */
+        wcur_u8(&w, 0x3a);                                 /* and an unknown field to the end */
+        wcur_varint(&w, n - w.wrote - 3);
+        cr_assert(eq(sz, w.wrote, 10));
+        cr_expect(eq(int, rdv_reply_decode(bytes_of(in, n), &reply), more == 0));
     }
 }
