@@ -32,12 +32,12 @@ class Refused(Exception):
 
 
 class Client:
-    def __init__(self, name):
+    def __init__(self, name, *args):
         self.name = name
         command = command_of(name)
         if command is None:
             pytest.skip('the %s client is not built: run tests/interop/setup' % name)
-        self.proc = subprocess.Popen([command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.proc = subprocess.Popen([command, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, text=True)
         self.events, self.queue, self.stderr = [], queue.Queue(), []
         threading.Thread(target=self._read, daemon=True).start()
