@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "engine/control.h"
+#include "engine/dial.h"
 #include "engine/proxy2.h"
 #include "engine/rng.h"
 #include "engine/shard.h"
@@ -133,6 +134,28 @@ void conn_accept(struct shard *s, int fd)
     conn_arm_recv(c, true);
 }
 
+void conn_dialed(struct shard *s, int fd, struct dial *dl, uint64_t until_ms)
+{
+    struct conn *c = conn_new(s, fd); /* counted in the total like any (dusk.md §2) */
+
+    if (!c) {
+        ring_close(s->ring, fd);
+        dial_closed(dl, "too many connections here");
+        return;
+    }
+    c->dial = dl;
+    dl->conn = c;
+    if (ring_peername(fd, &c->remote) || ring_sockname(fd, &c->local) || ring_tune_tcp(fd) ||
+        ring_blocking(fd)) {
+        conn_close(c, "gone at once");
+        return;
+    }
+    c->state = CONN_MSS_SECURITY;
+    wheel_arm(&s->wheel, &c->timer, until_ms);
+    conn_arm_recv(c, true);
+    secure_dial(c);
+}
+
 /* The header of a trusted balancer names the real client (presets: --proxy-from). */
 static bool conn_proxy_feed(struct conn *c, struct cur *in)
 {
@@ -229,6 +252,10 @@ void conn_secured(struct conn *c, const struct noise_remote *remote)
 {
     const char *why;
 
+    if (c->dial && (why = dial_judge(c->dial, &remote->id))) {
+        conn_close(c, why);
+        return;
+    }
     c->peer = remote->id;
     if ((why = conn_admit_peer(c))) {
         conn_close(c, why);
@@ -305,6 +332,9 @@ void conn_close(struct conn *c, const char *why)
         s->run.sink = NULL;
     conn_drop_streams(c);
     conn_uncount(c);
+    if (c->dial)
+        dial_closed(c->dial, c->why);
+    c->dial = NULL;
     wheel_cancel(&s->wheel, &c->timer);
     if (c->hs)
         handshake_free(c);
@@ -471,7 +501,7 @@ void conn_on_timer(struct conn *c)
         conn_close(c, "handshake timeout");
     } else if (c->close_refused) {
         conn_farewell(c, YAMUX_NORMAL, "reservation refused");
-    } else if (c->streams.count || c->resv.held || c->resv.asked) {
+    } else if (c->streams.count || c->resv.held || c->resv.asked || c->dial) {
         wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->idle_timeout_ms);
     } else if (idle_at <= s->now_ms) {
         STAT_INC(&s->stats, conns_idle_closed);

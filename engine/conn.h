@@ -16,6 +16,7 @@
 #include "proto/noise.h"
 #include "proto/yamux.h"
 
+struct dial;
 struct shard;
 struct stream;
 
@@ -88,8 +89,10 @@ struct conn {
     struct peer_id peer;
     const char *why; /* of the close, static */
 
+    struct dial *dial; /* we made it: Noise initiator, yamux client; NULL: it came to us */
     struct handshake *hs;
     struct mss_listen mss;
+    struct mss_dial asks; /* the same of a connection that we made */
     struct chunkq in;  /* ciphertext of an incomplete record, or an incomplete handshake message */
     struct chunkq ctl; /* plaintext of control frames and small answers, sealed ahead of data */
     struct chunkq tx;  /* what goes to the socket; its front may be lent to the kernel */
@@ -106,6 +109,9 @@ struct conn {
 /* Whom limits take for one: an IPv4 address or /24, an IPv6 /64 or /56 (libp2p.md §16.1). */
 struct netaddr conn_prefix(const struct netaddr *a, bool subnet);
 void conn_accept(struct shard *s, int fd);
+/* A socket that has connected for `dl`, which hears of all that becomes of it; by until_ms its
+ * muxer runs. */
+void conn_dialed(struct shard *s, int fd, struct dial *dl, uint64_t until_ms);
 void conn_close(struct conn *c, const char *why); /* at once; the object may outlive the call */
 /* Before the muxer: what was answered so far still leaves (`na` says more than a close). */
 void conn_give_up(struct conn *c, const char *why);
@@ -140,6 +146,7 @@ bool conn_pre_feed(struct conn *c, struct cur *in);
 /* secure.c: everything before the record layer. Advances *in; false: closed, or more is needed. */
 bool secure_feed(struct conn *c, struct cur *in);
 bool secure_muxer_feed(struct conn *c, struct cur *plain);
+void secure_dial(struct conn *c);    /* the first words of a connection that we made */
 void handshake_free(struct conn *c); /* wipes it; c->hs was set */
 
 /* conn_tx.c */

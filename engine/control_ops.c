@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "engine/control.h"
+#include "engine/dial.h"
 #include "engine/dig.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
@@ -51,6 +52,10 @@ void control_status(void *ctx, struct ops_status *out)
         c->draining && c->drain_end_ms > c->now_ms ? c->drain_end_ms - c->now_ms : 0;
     out->peers_reserved = homes_peers(d->homes);
     out->peers_connected = atomic_load_explicit(&d->peers_connected, memory_order_relaxed);
+    if (d->dial) {
+        out->peer_relays = d->dial->n;
+        out->peer_relays_connected = dial_connected(d->dial);
+    }
     status_dig(d, out);
     out->peers_in_circuits = atomic_load_explicit(&d->peers_in_circuits, memory_order_relaxed);
     out->config = d->cfg;

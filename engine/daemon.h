@@ -19,6 +19,7 @@ struct shard;
 struct control;
 struct turn_host;
 struct dig_host;
+struct dial_host;
 
 struct daemon {
     const struct config *cfg; /* keeps */
@@ -32,6 +33,7 @@ struct daemon {
     struct control *control;
     struct turn_host *turn;           /* NULL: that door is closed */
     struct dig_host *dig;             /* likewise */
+    struct dial_host *dial;           /* NULL: nobody is dialled */
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
     _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;

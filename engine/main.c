@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/control.h"
+#include "engine/dial.h"
 #include "engine/dig.h"
 #include "engine/doors.h"
 #include "engine/errand.h"
@@ -44,6 +45,7 @@ struct process {
     struct doors doors;
     struct turn_host turn;
     struct dig_host dig;
+    struct dial_host dial;
     struct errand *errand;
     struct shard_thread *threads;
     unsigned shards_n;
@@ -260,6 +262,7 @@ static int shards_new(struct process *p, char *why, size_t cap)
     p->threads = calloc(p->shards_n, sizeof(*p->threads));
     if (!p->threads || daemon_init(&p->daemon, &p->cfg, &p->me, p->log, p->shards_n))
         return no_memory(why, cap);
+    dial_init(&p->dial, &p->daemon, p->q);
     err = turn_new(p, why, cap);
     if (!err && p->cfg.dig_on) {
         err = dig_host_init(&p->dig, &p->cfg, p->daemon.quota, p->shards_n, why, cap);

@@ -50,6 +50,10 @@ static const struct sample samples[] = {
     { "sluice_circuit_requests_cancelled_total", "counter",
       "CONNECT whose source left before the target answered.", NULL, IN(connect_cancelled) },
 
+    { "sluice_dials_total", "counter", "Attempts to reach a peer relay.", NULL, IN(dials) },
+    { "sluice_dials_failed_total", "counter", "Those that came to nothing.", NULL,
+      IN(dials_failed) },
+
     { "sluice_reservations", "gauge", "Reservations that are held now.", NULL, IN(reservations) },
     { "sluice_reservations_renewed_total", "counter", "Reservations refreshed on their connection.",
       NULL, IN(reserve_renewed) },
@@ -412,6 +416,10 @@ static void put_rest(const struct ops_status *s, struct text *t)
         config_preset_name(s->config->preset));
     put_one(t, "sluice_shards", "gauge", "Threads that serve.", s->shards);
     put_one(t, "sluice_draining", "gauge", "1 after SIGTERM or drain.", s->draining);
+    put_one(t, "sluice_peer_relays", "gauge", "Relays that this one keeps a connection to.",
+            s->peer_relays);
+    put_one(t, "sluice_peer_relays_connected", "gauge", "Those that are connected.",
+            s->peer_relays_connected);
     put_one(t, "sluice_buffer_limit_bytes", "gauge", "Memory that slow peers' payload may use.",
             s->chunk_bytes_max);
     put_one(t, "sluice_reservations_limit", "gauge", "Reservations at most.",
@@ -539,6 +547,8 @@ void metrics_json(const struct ops_status *s, struct jw *j)
     jw_ku64(j, "peers", s->peers_connected);
     jw_ku64(j, "peers_with_reservations", s->peers_reserved);
     jw_ku64(j, "peers_with_circuits", s->peers_in_circuits);
+    jw_ku64(j, "peer_relays", s->peer_relays);
+    jw_ku64(j, "peer_relays_connected", s->peer_relays_connected);
     jw_ku64(j, "connections", STAT_GET(&s->sum, conns));
     jw_ku64(j, "reservations", STAT_GET(&s->sum, reservations));
     jw_ku64(j, "circuits", STAT_GET(&s->sum, circuits));

@@ -1,5 +1,6 @@
 /* Yamux events of one connection, handed to streams (libp2p.md §6). */
 #include "engine/conn.h"
+#include "engine/dial.h"
 #include "engine/shard.h"
 
 void mux_start(struct conn *c)
@@ -7,9 +8,11 @@ void mux_start(struct conn *c)
     struct shard *s = c->shard;
 
     handshake_free(c);
-    yamux_init(&c->mux, &s->table, false, (uint16_t)s->d->cfg->streams_per_conn_max);
+    yamux_init(&c->mux, &s->table, c->dial != NULL, (uint16_t)s->d->cfg->streams_per_conn_max);
     c->active_ms = s->now_ms;
     wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->idle_timeout_ms);
+    if (c->dial)
+        dial_up(c->dial);
     if (s->draining)
         svc_push_start(c);
 }

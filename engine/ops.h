@@ -21,6 +21,7 @@ struct ops_status {
     uint32_t peers_reserved;    /* distinct peers with a reservation */
     uint32_t peers_in_circuits; /* distinct peers, approximated from above when > 10 000 */
     uint32_t peers_connected;
+    uint32_t peer_relays, peer_relays_connected; /* that we dial */
     uint32_t dig_registered, dig_networks;
     char dig_address[NETADDR_TEXT_MAX]; /* as bound; empty: that door is closed */
     struct stats sum;                   /* all shards added up */

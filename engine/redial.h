@@ -55,7 +55,7 @@ void redial_yield(struct redial *r, uint64_t now_ms);
 void redial_stop(struct redial *r);
 
 /* What a multiaddr of a relay says. */
-enum { DIAL_NAME_MAX = 256, DIAL_IP4 = 1, DIAL_IP6 = 2 };
+enum { DIAL_NAME_MAX = 254, DIAL_IP4 = 1, DIAL_IP6 = 2 };
 struct dial_target {
     struct peer_id want;      /* n == 0: whoever answers */
     struct netaddr at;        /* its address is unset while there is a name */

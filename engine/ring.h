@@ -205,10 +205,13 @@ void ring_poll_once(struct ring *r, int fd, int mask, uint64_t ud);
 /* Ends the one request that was prepared with the user_data `target`, found by that and not by a
  * look at them all. Its own completion bears `ud`, and may come before the other's. */
 void ring_cancel_ud(struct ring *r, uint64_t target, uint64_t ud);
-/* Starts to connect from `from`, which a listener may hold too; -EINPROGRESS is no error: POLLOUT
- * comes when it is decided, and ring_connect_result says how. The fd, or -errno. */
+/* Starts to connect from `from`, which a listener may hold too (NULL: as the system likes);
+ * -EINPROGRESS is no error: POLLOUT comes when it is decided, and ring_connect_result says how. The
+ * fd, or -errno. */
 MUST_USE int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to);
 int ring_connect_result(int fd); /* 0, -errno, or -EINPROGRESS */
+/* One that has connected becomes like those that were accepted: from now on requests wait. */
+int ring_blocking(int fd);
 /* Of a listener that has its port alone: from now on ring_connect_tcp may start from there. To have
  * listened with SO_REUSEPORT would have let it in beside anybody's listener who shares, ours too.
  */

@@ -17,18 +17,18 @@ enum { PIPE_LEAST = 65536 };
 int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
 {
     struct sockaddr_storage local, remote;
-    socklen_t local_n = sockaddr_of(from, &local), remote_n = sockaddr_of(to, &remote);
+    socklen_t local_n = from ? sockaddr_of(from, &local) : 0, remote_n = sockaddr_of(to, &remote);
     int fd, err;
 
-    if (local.ss_family != remote.ss_family)
+    if (from && local.ss_family != remote.ss_family)
         return -EAFNOSUPPORT;
-    fd = socket(local.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd = socket(remote.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     /* The allocation's listener has that address too, and its other connections (RFC 6062 §5.2). */
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
-        bind(fd, (const struct sockaddr *)&local, local_n) == 0 &&
+    if ((!from || (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                   setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
+                   bind(fd, (const struct sockaddr *)&local, local_n) == 0)) &&
         (connect(fd, (const struct sockaddr *)&remote, remote_n) == 0 || errno == EINPROGRESS))
         return fd;
     err = -errno;
@@ -55,6 +55,13 @@ int ring_connect_result(int fd)
     if (getpeername(fd, (struct sockaddr *)&ss, &n) == 0)
         return 0;
     return errno == ENOTCONN ? -EINPROGRESS : -errno;
+}
+
+int ring_blocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
 }
 
 int ring_peek(int fd, void *p, size_t n)

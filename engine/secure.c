@@ -49,13 +49,37 @@ static bool sniff(struct conn *c, struct cur *in)
     return false;
 }
 
+/* Our next message of the handshake; what follows it. */
+static enum noise_res noise_say(struct conn *c)
+{
+    uint8_t frame[NOISE_FRAME_HEAD + NOISE_PAYLOAD_MAX + 128];
+    struct wcur w = wcur_of(frame + NOISE_FRAME_HEAD, sizeof(frame) - NOISE_FRAME_HEAD);
+    enum noise_res res = noise_write(&c->hs->noise, &w);
+
+    if (res == NOISE_FAILED || w.bad)
+        return NOISE_FAILED;
+    put_u16(frame, (uint16_t)w.wrote);
+    return conn_write_raw(c, bytes_of(frame, NOISE_FRAME_HEAD + w.wrote)) ? res : NOISE_FAILED;
+}
+
+void secure_dial(struct conn *c)
+{
+    uint8_t hello[64];
+    struct wcur w = wcur_of(hello, sizeof(hello));
+
+    mss_dial_hello(&w, security_protocols[0].name);
+    if (!conn_write_raw(c, bytes_of(hello, w.wrote)))
+        conn_close(c, "no buffer");
+}
+
 static bool negotiate_security(struct conn *c, struct cur *in)
 {
     struct shard *s = c->shard;
     uint8_t reply[MSS_REPLY_MAX], ephemeral[32];
     struct wcur w = wcur_of(reply, sizeof(reply));
     int id;
-    enum mss_res res = mss_listen_feed(&c->mss, security_protocols, in, &w, &id);
+    enum mss_res res = c->dial ? mss_dial_feed(&c->asks, security_protocols[0].name, in)
+                               : mss_listen_feed(&c->mss, security_protocols, in, &w, &id);
 
     if (w.wrote && !conn_write_raw(c, bytes_of(reply, w.wrote))) {
         conn_close(c, "no buffer");
@@ -71,21 +95,27 @@ static bool negotiate_security(struct conn *c, struct cur *in)
         return false;
     }
     rng_bytes(ephemeral, sizeof(ephemeral));
-    noise_init(&c->hs->noise, &s->d->noise, NOISE_RESPONDER, ephemeral);
+    noise_init(&c->hs->noise, &s->d->noise, c->dial ? NOISE_INITIATOR : NOISE_RESPONDER, ephemeral);
     crypto_wipe(ephemeral, sizeof(ephemeral));
     c->state = CONN_NOISE;
+    if (c->dial && noise_say(c) == NOISE_FAILED) {
+        conn_close(c, "no buffer");
+        return false;
+    }
     return true;
 }
 
-static bool noise_reply(struct conn *c)
+static void ask_for_muxer(struct conn *c)
 {
-    uint8_t frame[NOISE_FRAME_HEAD + NOISE_PAYLOAD_MAX + 128];
-    struct wcur w = wcur_of(frame + NOISE_FRAME_HEAD, sizeof(frame) - NOISE_FRAME_HEAD);
+    uint8_t hello[64];
+    struct wcur w = wcur_of(hello, sizeof(hello));
 
-    if (noise_write(&c->hs->noise, &w) == NOISE_FAILED || w.bad)
-        return false;
-    put_u16(frame, (uint16_t)w.wrote);
-    return conn_write_raw(c, bytes_of(frame, NOISE_FRAME_HEAD + w.wrote));
+    mss_dial_hello(&w, muxer_protocols[0].name);
+    struct bytes part = bytes_of(hello, w.wrote);
+
+    c->asks = (struct mss_dial){ 0 };
+    if (!conn_seal(c, &part, 1, part.n))
+        conn_close(c, "no buffer");
 }
 
 static void noise_finish(struct conn *c, const struct noise_remote *remote)
@@ -97,6 +127,8 @@ static void noise_finish(struct conn *c, const struct noise_remote *remote)
     conn_secured(c, remote);
     if (c->state == CONN_MUX)
         mux_start(c);
+    else if (c->state == CONN_MSS_MUXER && c->dial)
+        ask_for_muxer(c);
 }
 
 static bool noise_feed(struct conn *c, struct cur *in)
@@ -124,15 +156,15 @@ static bool noise_feed(struct conn *c, struct cur *in)
     /* A signature on P-521 costs five times one on Ed25519: it has so much more of the budget. */
     s->noise_n += 1 + (unsigned)((clock_mono_ns() - began_ns) / TURN_NOISE_NS);
     *in = peek;
+    if (res == NOISE_WRITE)
+        res = noise_say(c);
     switch (res) {
-    case NOISE_WRITE:
-        if (!noise_reply(c))
-            goto failed;
+    case NOISE_READ:
         return true;
-    case NOISE_DONE:
+    case NOISE_DONE: /* they had the last word, or, on a connection that we made, we */
         noise_finish(c, &remote);
         return conn_alive(c);
-    case NOISE_READ:
+    case NOISE_WRITE:
     case NOISE_FAILED:
         break;
     }
@@ -195,7 +227,8 @@ bool secure_muxer_feed(struct conn *c, struct cur *plain)
         in = cur_of(bytes_of(joined, kept + take));
     }
     size_t offered = in.n;
-    enum mss_res res = mss_listen_feed(&c->mss, muxer_protocols, &in, &w, &id);
+    enum mss_res res = c->dial ? mss_dial_feed(&c->asks, muxer_protocols[0].name, &in)
+                               : mss_listen_feed(&c->mss, muxer_protocols, &in, &w, &id);
     size_t used = offered - in.n;
 
     if (w.wrote) {

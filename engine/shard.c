@@ -6,6 +6,7 @@
 
 #include "engine/clock.h"
 #include "engine/control.h"
+#include "engine/dial.h"
 #include "engine/dig.h"
 #include "engine/mem.h"
 #include "engine/rng.h"
@@ -92,6 +93,7 @@ void shard_start(struct shard *s, struct ring *ring, const int *fds, unsigned n)
     for (unsigned i = 0; i < n; i++)
         listener_start(s, &s->listener[i], fds[i], ud_make(OP_ACCEPT, 0, i), TIMER_ACCEPT,
                        "connections");
+    dial_start(s);
 }
 
 static void shard_on_accept(struct shard *s, const struct ring_cqe *cqe)
@@ -144,6 +146,9 @@ static void shard_on_cqe(struct shard *s, const struct ring_cqe *cqe)
     case OP_DIG_CANCEL:
         dig_on_cqe(s->dig, cqe);
         return;
+    case OP_DIAL:
+        dial_on_cqe(s, cqe);
+        return;
     default: /* a bell: the mail is read every turn anyway */
         return;
     }
@@ -175,6 +180,9 @@ static void shard_on_timer(struct shard *s, struct timer *t)
     case TIMER_DIG_HELD:
         dig_on_timer(s->dig, t);
         break;
+    case TIMER_DIAL:
+        dial_on_timer(CONTAINER_OF(t, struct dial, timer));
+        break;
     default:
         ASSERT(false); /* a timer of no kind */
     }
@@ -189,6 +197,7 @@ static void shard_drain(struct shard *s)
     if (s->draining)
         return;
     s->draining = true;
+    dial_drain(s);
     if (s->turn)
         turn_drain(s->turn);
     if (s->dig)
@@ -255,6 +264,9 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
     case MAIL_DIG_LETTER:
     case MAIL_DIG_NEWS:
         dig_on_mail(s->dig, n);
+        break;
+    case MAIL_DIAL:
+        dial_on_mail(n);
         break;
     default:
         ASSERT(false); /* mail of no kind */
@@ -468,7 +480,7 @@ static bool shard_ended(struct shard *s)
         if (s->listener[i].fd >= 0)
             return false;
     if (!s->stopping || s->conns.live || s->circuits.live || (s->turn && !turn_ended(s->turn)) ||
-        (s->dig && !dig_ended(s->dig)))
+        (s->dig && !dig_ended(s->dig)) || !dial_ended(s))
         return false;
     s->empty = true;
     atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);

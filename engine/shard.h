@@ -30,6 +30,7 @@ enum shard_op {
     OP_DIG_RECV,
     OP_DIG_SEND,
     OP_DIG_CANCEL,
+    OP_DIAL, /* dial.c */
 };
 /* Kinds of mailbox nodes a shard takes. */
 enum shard_mail {
@@ -42,6 +43,7 @@ enum shard_mail {
     MAIL_DIG_ANSWER, /* dig_shard.c, three */
     MAIL_DIG_LETTER,
     MAIL_DIG_NEWS,
+    MAIL_DIAL, /* dial.c */
 };
 /* Kinds of timers of a shard. */
 enum shard_timer {
@@ -54,6 +56,7 @@ enum shard_timer {
     TIMER_DIG, /* dig_shard.c, three */
     TIMER_DIG_ACCEPT,
     TIMER_DIG_HELD,
+    TIMER_DIAL, /* dial.c */
 };
 /* Orders from control (shard->order.bits). */
 enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };

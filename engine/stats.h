@@ -16,6 +16,7 @@
     X(handshakes_ok) X(handshake_fail_mss) X(handshake_fail_noise) X(handshake_fail_mux)           \
     X(handshake_timeouts) X(yamux_errors) X(record_errors)                                         \
     X(streams_in) X(streams_refused) X(streams_reset) X(pings_in) X(ping_floods)                   \
+    X(dials) X(dials_failed)                                                                       \
     X(identify_served) X(ping_echoes) X(push_received) X(push_sent)                                \
     X(reserve_ok) X(reserve_renewed) X(reserve_status_200) X(reserve_status_201)                   \
     X(reserve_status_202) X(reserve_status_400)                                                    \

@@ -45,7 +45,8 @@ void svc_hop_status(struct stream *st, enum hop_status status)
 }
 
 /* Where clients are told to find us: what is announced, else the very address they reached
- * (libp2p.md Q1: a reservation without an address is none). */
+ * (libp2p.md Q1: a reservation without an address is none). On a connection that we made that is a
+ * port of no use to anybody: there it is our door's. */
 size_t conn_addresses(const struct conn *c, bool p2p, struct maddr *own, struct bytes *out)
 {
     const struct daemon *d = c->shard->d;
@@ -54,7 +55,11 @@ size_t conn_addresses(const struct conn *c, bool p2p, struct maddr *own, struct 
         out[i] = maddr_bytes(p2p ? &d->announce_p2p[i] : &d->announce[i]);
     if (d->announce_n)
         return d->announce_n;
-    maddr_from_tcp(&c->local, own);
+    struct netaddr at = c->local;
+
+    if (c->dial && d->bound_n)
+        at.port = d->bound[0].port;
+    maddr_from_tcp(&at, own);
     if (p2p && !maddr_append_p2p(own, &d->me.id))
         return 0;
     out[0] = maddr_bytes(own);

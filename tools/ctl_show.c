@@ -109,6 +109,9 @@ static void show_status(const char *j)
     printf("%-14s %" PRIu64 " connected, %" PRIu64 " with a reservation, %" PRIu64 " in circuits\n",
            "peers", ctl_number(j, "peers"), ctl_number(j, "peers_with_reservations"),
            ctl_number(j, "peers_with_circuits"));
+    if (ctl_number(j, "peer_relays"))
+        printf("%-14s %" PRIu64 " of %" PRIu64 " connected\n", "peer relays",
+               ctl_number(j, "peer_relays_connected"), ctl_number(j, "peer_relays"));
     row_of("connections", ctl_number(j, "connections"), ctl_number(limits, "max_conns"));
     row_of("reservations", ctl_number(j, "reservations"), ctl_number(limits, "max_reservations"));
     row_of("circuits", ctl_number(j, "circuits"), ctl_number(limits, "max_circuits"));

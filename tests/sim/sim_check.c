@@ -135,7 +135,7 @@ static void check_streams(struct census *x, const struct conn *c)
 
         by_count[st->counted]++;
         attached += yamux_attached(&st->y);
-        inbound += yamux_attached(&st->y) && (st->y.id & 1);
+        inbound += yamux_attached(&st->y) && (st->y.id & 1) != c->mux.dialer;
         count_queue(x, &st->in, "a stream's input");
         if (st->conn != c || (yamux_attached(&st->y) && st->y.session != &c->mux))
             sim_break(x->s, "a stream of another connection");

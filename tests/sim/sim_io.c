@@ -60,7 +60,7 @@ int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
         net->counts.emfile++;
         return -EMFILE;
     }
-    for (size_t i = 0; i < net->files_n; i++) {
+    for (size_t i = 0; from != NULL && i < net->files_n; i++) {
         f = net->files[i];
         if (f->kind == SIM_SOCKET && !f->far && !f->closed && f->local.port == from->port &&
             f->remote.port == to->port && memcmp(f->local.ip, from->ip, 16) == 0 &&
@@ -68,7 +68,11 @@ int ring_connect_tcp(const struct netaddr *from, const struct netaddr *to)
             return -EADDRNOTAVAIL; /* such a pair there is already */
     }
     f = sim_file_new(net, SIM_SOCKET);
-    f->local = *from;
+    if (from != NULL)
+        f->local = *from;
+    else /* the engine's host: sim_net.h */
+        f->local = (struct netaddr){ .ip = { [10] = 0xff, [11] = 0xff, 10, 0, 0, 1 },
+                                     .port = net->next_port++ };
     f->remote = *to;
     f->connecting = true;
     f->connect_ns = sim_later_ns(net);
@@ -149,6 +153,11 @@ int ring_splice_out(struct ring_pipe *p, int fd, size_t n)
 int ring_share_port(int fd)
 {
     return sim_fd_file(sim_net_now(), fd) != NULL ? 0 : -EBADF;
+}
+
+int ring_blocking(int fd)
+{
+    return io_file(fd, "an option") != NULL ? 0 : -EBADF;
 }
 
 int ring_tune_raw(int fd)
