@@ -226,7 +226,10 @@ struct store_stats {
     uint64_t regs, namespaces, profiles, turn_users, bans, usage_rows, secrets;
     uint64_t next_seq;
     uint64_t commits, commits_failed, ops, refused_room; /* since store_open */
-    bool refuses;                                        /* puts answer STORE_NO_ROOM now */
+    uint64_t corrupt;      /* records and index entries met that were not sound: run check */
+    uint64_t names_failed; /* profiles that the search index had no room for */
+    bool loaded;           /* store_load is done */
+    bool refuses;          /* puts answer STORE_NO_ROOM now */
 };
 MUST_USE int store_stats(struct store *s, struct store_stats *st);
 

@@ -1,0 +1,311 @@
+#include "store/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/crypto.h"
+#include "store/profile.h"
+#include "store/records.h"
+#include "store/reg.h"
+#include "store/usage.h"
+
+const struct store_limits store_limits_default = {
+    .regs_per_peer = 32, /* libp2p.md §13 */
+    .regs_per_ns = 0,
+    .regs = 10000,
+    .profiles = 100000,
+    .turn_users = 10000,
+    .bans = 10000,
+    .usage_peers = 10000,
+    .reg_seq_compared = true,
+};
+enum { PROFILES_UNBOUND = 1 << 24 }; /* for the index, when limits.profiles is 0 */
+
+const char *store_verdict_text(enum store_verdict v)
+{
+    switch (v) {
+    case STORE_OK:
+        return "ok";
+    case STORE_ABSENT:
+        return "absent";
+    case STORE_OLD_SEQ:
+        return "a newer record is kept";
+    case STORE_FULL_PEER:
+        return "too many of this peer";
+    case STORE_FULL_NS:
+        return "too many in this namespace";
+    case STORE_FULL_TOTAL:
+        return "too many";
+    case STORE_NO_ROOM:
+        return "the disk is full";
+    case STORE_BAD:
+        return "malformed";
+    case STORE_FAILED:
+        return "storage failed";
+    }
+    return "?";
+}
+
+/* ---- open and close ------------------------------------------------------------------------ */
+
+static int names_open(struct store *s, char *why, size_t cap)
+{
+    uint8_t seed[16];
+    uint64_t there = 0, max = s->limits.profiles ? s->limits.profiles : PROFILES_UNBOUND;
+    int rc;
+
+    if (s->read_only) { /* who reads beside the daemon walks; nobody searches */
+        s->load_read = s->loaded = true;
+        return 0;
+    }
+    rc = read_begin(s);
+    if (!rc) {
+        there = db_count(s, s->r, T_PROFILE);
+        read_end(s);
+        s->rng(seed, sizeof(seed));
+        rc = names_new(seed, (uint32_t)(there > max ? there : max), (uint32_t)there, &s->names);
+    }
+    if (rc)
+        snprintf(why, cap, "%s: no memory for the names of %llu profiles", s->path,
+                 (unsigned long long)there);
+    return rc;
+}
+
+int store_open(const struct store_opts *o, struct store **out, char *why, size_t cap)
+{
+    struct store *s;
+    int rc;
+
+    ASSERT(o->rng || o->read_only);
+    crypto_init();
+    s = calloc(1, sizeof(*s));
+    if (!s) {
+        snprintf(why, cap, "%s/" STORE_FILE ": no memory", o->dir);
+        return -ENOMEM;
+    }
+    s->read_only = o->read_only;
+    s->rng = o->rng;
+    s->limits = o->limits;
+    s->next_seq = 1;
+    if (snprintf(s->path, sizeof(s->path), "%s/" STORE_FILE, o->dir) >= (int)sizeof(s->path)) {
+        snprintf(why, cap, "%s: the path is too long", o->dir);
+        rc = -ENAMETOOLONG;
+        goto free;
+    }
+    rc = env_open(s, o, why, cap);
+    if (rc)
+        goto free;
+    rc = schema_open(s, why, cap);
+    if (!rc)
+        rc = names_open(s, why, cap);
+    if (!rc) {
+        *out = s;
+        return 0;
+    }
+    env_close(s);
+free:
+    free(s);
+    return rc;
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    env_close(s);
+    names_free(s->names);
+    free(s->changes);
+    crypto_wipe(s->hash_key, sizeof(s->hash_key));
+    free(s);
+}
+
+size_t store_map_bytes(const struct store *s)
+{
+    return s->map_bytes;
+}
+
+/* ---- transactions -------------------------------------------------------------------------- */
+
+int store_begin(struct store *s)
+{
+    s->changes_n = 0;
+    s->seq_dirty = false;
+    return env_begin(s);
+}
+
+int store_commit(struct store *s)
+{
+    int rc;
+
+    ASSERT(s->w);
+    if (s->seq_dirty && !s->broken) {
+        rc = schema_put_seq(s);
+        if (rc)
+            (void)op_fail(s, rc);
+    }
+    rc = env_commit(s);
+    if (!rc)
+        profile_committed(s);
+    s->changes_n = 0;
+    return rc;
+}
+
+void store_abort(struct store *s)
+{
+    env_abort(s);
+    s->changes_n = 0;
+}
+
+bool store_in_txn(const struct store *s)
+{
+    return s->w;
+}
+
+size_t store_txn_ops(const struct store *s)
+{
+    return s->ops;
+}
+
+/* ---- expiry -------------------------------------------------------------------------------- */
+
+/* What ends first, or -ENOENT. */
+struct ending {
+    uint64_t when_unix_s, seq;
+    uint8_t kind, ban_kind, ban_n;
+    uint8_t ban[STORE_BAN_KEY_MAX];
+};
+
+static int first_end(struct store *s, MDB_txn *t, struct ending *e)
+{
+    struct db_cur c;
+    int rc = cur_open(s, t, T_END, &c);
+
+    if (rc)
+        return rc;
+    rc = cur_from(&c, (struct bytes){ 0 });
+    if (!rc) {
+        struct cur k = cur_of(c.key);
+
+        e->when_unix_s = cur_u64(&k);
+        e->kind = cur_u8(&k);
+        e->ban_kind = 0;
+        e->ban_n = 0;
+        e->seq = 0;
+        if (e->kind == END_REG) {
+            e->seq = cur_u64(&k);
+        } else {
+            struct bytes ban;
+
+            e->ban_kind = cur_u8(&k);
+            ban = cur_take(&k, min_sz(k.n, STORE_BAN_KEY_MAX));
+            e->ban_n = (uint8_t)ban.n;
+            if (ban.n)
+                memcpy(e->ban, ban.p, ban.n);
+        }
+    }
+    cur_close(&c);
+    return rc;
+}
+
+static int expire_one(struct store *s, const struct ending *e)
+{
+    struct key k;
+    int rc;
+
+    if (e->kind == END_BAN)
+        return ban_expire(s, e->when_unix_s, e->ban_kind, bytes_of(e->ban, e->ban_n));
+    rc = reg_expire(s, e->seq);
+    if (rc)
+        return rc;
+    key_end_reg(&k, e->when_unix_s, e->seq); /* still there only if the record was not sound */
+    rc = db_del(s, T_END, key_bytes(&k));
+    return rc == -ENOENT ? 0 : rc;
+}
+
+enum store_verdict store_expire(struct store *s, uint64_t now_unix_s, size_t max_ops, bool *left)
+{
+    struct ending e;
+    size_t n = 0;
+    int rc = 0;
+
+    *left = false;
+    if (s->broken)
+        return STORE_FAILED;
+    while (!rc) {
+        rc = first_end(s, s->w, &e);
+        if (rc || e.when_unix_s > now_unix_s)
+            break;
+        if (n == max_ops) {
+            *left = true;
+            break;
+        }
+        rc = expire_one(s, &e);
+        n++;
+    }
+    if (rc == -ENOENT)
+        rc = 0;
+    if (!rc)
+        rc = usage_expire(s, now_unix_s, max_ops, &n, left);
+    s->ops += n;
+    return rc ? op_fail(s, rc) : STORE_OK;
+}
+
+uint64_t store_deadline_unix_s(struct store *s)
+{
+    uint64_t at = STORE_FOREVER;
+    struct ending e;
+    struct db_cur c;
+
+    if (read_begin(s))
+        return at;
+    if (first_end(s, s->r, &e) == 0)
+        at = e.when_unix_s;
+    if (cur_open(s, s->r, T_USAGE, &c) == 0) {
+        if (cur_from(&c, (struct bytes){ 0 }) == 0) {
+            struct cur k = cur_of(c.key);
+
+            at = min_u64(at, ((uint64_t)cur_u32(&k) + STORE_USAGE_DAYS) * DAY_S);
+        }
+        cur_close(&c);
+    }
+    read_end(s);
+    return at;
+}
+
+/* ---- statistics ---------------------------------------------------------------------------- */
+
+int store_stats(struct store *s, struct store_stats *st)
+{
+    struct env_numbers n;
+    int rc = read_begin(s);
+
+    if (rc)
+        return rc;
+    rc = env_numbers(s, &n);
+    if (!rc)
+        *st = (struct store_stats){
+            .map_bytes = s->map_bytes,
+            .used_bytes = n.used_bytes,
+            .free_bytes = n.free_bytes,
+            .file_bytes = n.file_bytes,
+            .regs = db_count(s, s->r, T_REG),
+            .namespaces = db_count(s, s->r, T_NS) - db_count(s, s->r, T_REG),
+            .profiles = db_count(s, s->r, T_PROFILE),
+            .turn_users = db_count(s, s->r, T_TURN),
+            .bans = db_count(s, s->r, T_BAN),
+            .usage_rows = db_count(s, s->r, T_USAGE),
+            .secrets = db_count(s, s->r, T_SECRET),
+            .next_seq = s->next_seq,
+            .commits = s->commits,
+            .commits_failed = s->commits_failed,
+            .ops = s->ops_total,
+            .refused_room = s->refused_room,
+            .corrupt = s->corrupt,
+            .names_failed = s->names_failed,
+            .loaded = s->loaded,
+            .refuses = s->refuses,
+        };
+    read_end(s);
+    return rc;
+}
