@@ -3,7 +3,7 @@
  * On dusk/relay/federation the text is the original's, byte for byte:
  *   {"peer_id":"<base58>","namespace":"<ns>","ttl":7200,"source_relay":"<base58 self>"}
  * It carries no signed record, so nobody can be told of it. On our own topic there is one member
- * more, "record":"<base64 of the envelope>": a relay that was told to trust source_relay verifies
+ * more, "record":"<the envelope in hex>": a relay that was told to trust source_relay verifies
  * it as it would a REGISTER's and serves it. That topic is spoken only to whom asked for it. */
 #ifndef SLUICE_PROTO_GOSSIP_FED_H
 #define SLUICE_PROTO_GOSSIP_FED_H
@@ -16,8 +16,8 @@ enum {
     GOSSIP_FED_NS_MAX = 255,
     GOSSIP_FED_TTL_MAX_S = 259200, /* the longest that is granted (dusk.md §5) */
     GOSSIP_FED_TEXT_MAX = 4096,    /* what is written and read without a record */
-    GOSSIP_FED_MAX = GOSSIP_FED_TEXT_MAX + 4 * ((ENVELOPE_MAX + 2) / 3), /* and with one */
-    GOSSIP_FED_POOL = 32768 + 12 * GOSSIP_FED_MAX,                       /* what reading takes */
+    GOSSIP_FED_MAX = GOSSIP_FED_TEXT_MAX + 2 * ENVELOPE_MAX, /* and with one */
+    GOSSIP_FED_POOL = 32768 + 12 * GOSSIP_FED_MAX,           /* what reading takes */
 };
 
 struct gossip_fed {

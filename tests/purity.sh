@@ -25,6 +25,7 @@ allowed() {
 	crypto_verify wc_ecc_(init|free|import_x963_ex|check_key|verify_hash)
 	dusk_cbor cbor_stream_decode
 	dig yyjson_(alc_pool_init|read_opts)
+	gossip_fed yyjson_(alc_pool_init|read_opts)
 	dig_scan_run __cpu_model
 	LIST
 }
