@@ -2,6 +2,7 @@
 #include "engine/circuit.h"
 
 #include "engine/shard.h"
+#include "engine/usage.h"
 
 static const char *const end_texts[] = {
     [END_NONE] = "none",
@@ -80,6 +81,19 @@ static void count_end(struct stats *st, enum circuit_end e)
     }
 }
 
+static void count_usage(const struct circuit *c, uint64_t forth, uint64_t back)
+{
+    const struct store_usage source = {
+        .peer = c->source, .in_bytes = forth, .out_bytes = back, .circuits = 1
+    };
+    const struct store_usage target = {
+        .peer = c->target, .in_bytes = back, .out_bytes = forth, .circuits = 1
+    };
+
+    usage_add(c->shard[0]->usage, &source);
+    usage_add(c->shard[0]->usage, &target);
+}
+
 static void circuit_free(struct circuit *c)
 {
     struct shard *s = c->shard[0];
@@ -104,6 +118,7 @@ static void circuit_free(struct circuit *c)
 
         log_event(s->log, &e);
         count_end(&s->stats, end);
+        count_usage(c, e.b, e.c);
         STAT_ADD(&s->stats, circuit_ms_total, e.d);
         STAT_DEC(&s->stats, circuits);
     }

@@ -9,6 +9,7 @@
 #include "engine/acl.h"
 #include "proto/hop.h"
 #include "proto/maddr.h"
+#include "proto/rdv.h"
 #include "proto/stun_auth.h"
 
 enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN };
@@ -37,7 +38,7 @@ enum {
     CONFIG_TURN_REDIRECTS_MAX = 8,
     CONFIG_NOTES_MAX = 24,
     CONFIG_NOTE_MAX = 256,
-    CONFIG_SETTINGS_MAX = 128,
+    CONFIG_SETTINGS_MAX = 160,
     CONFIG_DIG_MESSAGE_MAX = 16 << 20, /* the highest dig_message_bytes_max */
 };
 
@@ -132,6 +133,18 @@ struct config {
     struct acl *acl; /* NULL: everyone; allow and deny of peer ids and CIDRs */
     struct cidr proxy_from[CONFIG_CIDR_MAX]; /* who may send PROXY protocol v2 */
     unsigned proxy_from_n;
+
+    /* What is kept for peers (store.h). */
+    bool rendezvous_on, directory_on, gif_on;
+    bool usage_on;            /* totals per peer and day */
+    uint64_t store_bytes_max; /* of its map */
+    struct rdv_rules rdv;
+    uint32_t directory_max; /* profiles; 0 = no limit */
+
+    /* The gif service (gif.h). Without a key every answer is empty. */
+    char gif_key[CONFIG_TEXT_MAX], gif_url[CONFIG_TEXT_MAX]; /* url without a slash at its end */
+    char gif_ca[CONFIG_PATH_MAX];                            /* "": the system's */
+    bool gif_limited, gif_allow_private;
 
     const char *ident_protocol_version;
     char ident_agent[64];

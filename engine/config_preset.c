@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "store/store.h"
+
 static const char *const preset_names[] = { "none", "dusk", "dig", "descord", "turn" };
 
 const char *config_preset_name(enum preset p)
@@ -110,6 +112,12 @@ void preset_defaults(struct config *c)
     c->linger_ms = 60000;
     c->buffer_bytes_max = (uint64_t)512 << 20;
 
+    c->rendezvous_on = c->directory_on = c->usage_on = true;
+    c->store_bytes_max = STORE_MAP_DEFAULT;
+    c->rdv = rdv_rules_default;
+    c->directory_max = 1 << 20;
+    snprintf(c->gif_url, sizeof(c->gif_url), "https://api.klipy.com");
+
     c->ident_protocol_version = "ipfs/0.1.0";
     snprintf(c->ident_agent, sizeof(c->ident_agent), "sluice/%s", SLUICE_VERSION);
     c->advertise_on_dht = false;
@@ -140,6 +148,8 @@ static void preset_dusk(struct config *c)
     c->ident_protocol_version = "/dusk/relay/1.0.0";
     c->turn_max_allocations = 1000;
     c->turn_max_per_user = 10;
+    c->rdv = rdv_rules_dusk;
+    c->gif_on = true;
     snprintf(c->turn_realm, sizeof(c->turn_realm), "duskchat.app");
 }
 
@@ -169,6 +179,7 @@ static void preset_dig(struct config *c)
 
 static void preset_descord(struct config *c)
 {
+    c->rendezvous_on = c->directory_on = false;
     c->p2p[0] = at4(0, 0, 0, 0, 9000);
     c->http = at4(0, 0, 0, 0, 9001);
     c->dig_on = false;

@@ -8,6 +8,7 @@
 #include "engine/proxy2.h"
 #include "engine/rng.h"
 #include "engine/shard.h"
+#include "engine/usage.h"
 
 struct netaddr conn_prefix(const struct netaddr *a, bool subnet)
 {
@@ -278,6 +279,10 @@ static void conn_uncount(struct conn *c)
         c->counted_ip = false;
     }
     if (c->counted_peer) {
+        const struct store_usage here = { .peer = c->peer,
+                                          .connected_s = (s->now_ms - c->born_ms) / 1000 };
+
+        usage_add(s->usage, &here);
         c->counted_peer = false;
         STAT_DEC(&s->stats, conns_secured);
         if (quota_drop(q, c->key_peer) == 0) {

@@ -73,7 +73,8 @@ struct conn {
     bool push_sent;
     uint8_t ping_streams, ident_streams, push_streams;
     uint16_t hop_streams, stop_streams, rpc_streams;
-    bool shaking; /* in the shard's list of that name */
+    uint32_t rpc_bytes; /* room for requests of this connection (rpc.h) */
+    bool shaking;       /* in the shard's list of that name */
     struct link turn_link, dry_link, shake_link;
     struct link send_link; /* in the shard's list of those with a send in flight */
     uint64_t send_ms;      /* since when it is */
@@ -83,7 +84,7 @@ struct conn {
     struct link half_link;            /* in the shard's list of such connections, oldest first */
     bool half;                        /* is in that list */
     uint8_t half_chunks[CHUNK_SIZES]; /* that hold it */
-    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms;
+    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms, rpc_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
     struct peer_id peer;

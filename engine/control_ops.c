@@ -5,6 +5,7 @@
 #include "engine/control.h"
 #include "engine/dial.h"
 #include "engine/dig.h"
+#include "engine/keeper.h"
 #include "engine/reload.h"
 #include "engine/shard.h"
 #include "engine/turn_cred.h"
@@ -37,6 +38,27 @@ static void status_dig(const struct daemon *d, struct ops_status *out)
     netaddr_text(&d->dig_bound, out->dig_address);
 }
 
+static void status_store(const struct daemon *d, struct ops_store *out)
+{
+    const struct keeper_seen *seen;
+
+    if (!d->keeper)
+        return;
+    seen = &d->keeper->seen;
+    out->on = true;
+    out->refuses = atomic_load_explicit(&seen->refuses, memory_order_relaxed);
+    out->regs = atomic_load_explicit(&seen->regs, memory_order_relaxed);
+    out->namespaces = atomic_load_explicit(&seen->namespaces, memory_order_relaxed);
+    out->profiles = atomic_load_explicit(&seen->profiles, memory_order_relaxed);
+    out->used_bytes = atomic_load_explicit(&seen->used_bytes, memory_order_relaxed);
+    out->map_bytes = atomic_load_explicit(&seen->map_bytes, memory_order_relaxed);
+    out->commits = atomic_load_explicit(&seen->commits, memory_order_relaxed);
+    out->commits_failed = atomic_load_explicit(&seen->commits_failed, memory_order_relaxed);
+    out->commit_ns = atomic_load_explicit(&seen->commit_ns, memory_order_relaxed);
+    out->asks = atomic_load_explicit(&seen->asks, memory_order_relaxed);
+    out->refused_room = atomic_load_explicit(&seen->refused_room, memory_order_relaxed);
+}
+
 void control_status(void *ctx, struct ops_status *out)
 {
     struct control *c = ctx;
@@ -57,6 +79,7 @@ void control_status(void *ctx, struct ops_status *out)
         out->peer_relays_connected = dial_connected(d->dial);
     }
     status_dig(d, out);
+    status_store(d, &out->store);
     out->peers_in_circuits = atomic_load_explicit(&d->peers_in_circuits, memory_order_relaxed);
     out->config = d->cfg;
     for (unsigned i = 0; i < d->shards_n; i++) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "engine/rng.h"
+#include "engine/rpc.h"
 #include "engine/stream.h"
 #include "proto/ident.h"
 
@@ -68,6 +69,7 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
     daemon_offer(d, IDENT_PROTOCOL, SVC_IDENT);
     daemon_offer(d, IDENT_PUSH_PROTOCOL, SVC_PUSH);
     daemon_offer(d, PING_PROTOCOL, SVC_PING);
+    d->rpc_pool.max = RPC_POOL_BYTES_MAX;
     return daemon_addresses(d);
 }
 

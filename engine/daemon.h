@@ -10,6 +10,7 @@
 #include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/quota.h"
+#include "engine/shared.h"
 #include "proto/mss.h"
 #include "proto/noise.h"
 
@@ -20,6 +21,8 @@ struct control;
 struct turn_host;
 struct dig_host;
 struct dial_host;
+struct gif;
+struct keeper;
 
 struct daemon {
     const struct config *cfg; /* keeps */
@@ -31,9 +34,14 @@ struct daemon {
     struct shard *shard[SHARDS_MAX];
     unsigned shards_n;
     struct control *control;
-    struct turn_host *turn;           /* NULL: that door is closed */
-    struct dig_host *dig;             /* likewise */
-    struct dial_host *dial;           /* NULL: nobody is dialled */
+    struct turn_host *turn;          /* NULL: that door is closed */
+    struct dig_host *dig;            /* likewise */
+    struct dial_host *dial;          /* NULL: nobody is dialled */
+    struct keeper *keeper;           /* NULL: nothing is kept, and what needs it not offered */
+    struct gif *gif;                 /* NULL: its answers are empty */
+    struct shared_pool rpc_pool;     /* of requests and their answers */
+    char cred_host[CONFIG_TEXT_MAX]; /* of TURN URIs; "": credentials are not offered */
+    uint16_t cred_udp_port, cred_tcp_port;
     uint64_t key_conns, key_circuits; /* quota keys of the totals */
     _Atomic(const struct acl *) acl;  /* a reload replaces it; valid for the rest of the turn */
     _Atomic bool draining;

@@ -45,6 +45,16 @@ int hostinfo_pin(unsigned cpu)
     return -pthread_setaffinity_np(pthread_self(), sizeof(mask), set);
 }
 
+void hostinfo_background(int nice)
+{
+    const struct sched_param none = { .sched_priority = 0 };
+
+    if (pthread_setschedparam(pthread_self(), SCHED_BATCH, &none) ||
+        setpriority(PRIO_PROCESS, (id_t)gettid(), nice)) {
+        /* An optimisation: what is relayed may not wait, what is kept may a little. */
+    }
+}
+
 /* One decimal number off the front, blanks before it skipped; false: none, or beyond 18 digits. */
 static bool take_number(struct bytes *text, uint64_t *out)
 {

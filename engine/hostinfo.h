@@ -19,6 +19,8 @@ struct host_cpus {
 void hostinfo_cpus(struct host_cpus *out);
 /* Pins the calling thread. 0 or -errno. */
 MUST_USE int hostinfo_pin(unsigned cpu);
+/* The calling thread comes after the others (SCHED_BATCH, nice), if that is allowed. */
+void hostinfo_background(int nice);
 
 /* A quota in whole processors, rounded to the nearest, at least 1; 0 = no limit or not understood.
  * Text of cgroup v2 cpu.max ("150000 100000", "max 100000"), or quota and period of v1. Pure. */

@@ -40,6 +40,10 @@ enum event {
                       e and f to them */
     EV_DIG_STATS,  /* a = connections, b = registered, c = networks, d = messages, e = relayed, f =
                       their bytes */
+    EV_RDV_REGISTERED, /* peer, text = namespace, a = ttl in s */
+    EV_RDV_SERVED,     /* peer, a = records */
+    EV_DIRECTORY,      /* peer, reason = register, search or remove */
+    EV_CREDENTIALS,    /* peer */
     EV_COUNT,
 };
 

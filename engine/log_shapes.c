@@ -58,6 +58,10 @@ static const char *const descord_heads[EV_COUNT] = {
     [EV_TURN_LIMITED] = "⚠ Replies limited",
     [EV_TURN_STATS] = "📡 TURN",
     [EV_DIG_STATS] = "📡 DIG",
+    [EV_RDV_REGISTERED] = "📇 Rendezvous Registration",
+    [EV_RDV_SERVED] = "📇 Discover Served",
+    [EV_DIRECTORY] = "📇 Directory",
+    [EV_CREDENTIALS] = "📇 Credentials Issued",
     [EV_DRAIN_STARTED] = "🛑 Graceful shutdown",
     [EV_DRAIN_DONE] = "🛑 Drained",
 };
@@ -177,6 +181,30 @@ static void dusk_turn(const struct event_rec *e, struct line *l)
                   e->a, e->c, e->b, e->d, e->e);
 }
 
+/* What is asked of its services; namespaces are text of peers. */
+static void dusk_service(const struct event_rec *e, struct line *l)
+{
+    switch ((enum event)e->kind) {
+    case EV_RDV_REGISTERED:
+        line_put(l, "rendezvous registration: peer ");
+        put_peer(l, &e->peer);
+        line_put(l, " in namespace ");
+        line_safe(l, e->text);
+        line_putf(l, " (ttl %" PRIu64 " s)", e->a);
+        return;
+    case EV_RDV_SERVED:
+        line_putf(l, "discover served: %" PRIu64 " registrations to ", e->a);
+        break;
+    case EV_DIRECTORY:
+        line_putf(l, "directory %s: ", e->reason ? e->reason : "request");
+        break;
+    default:
+        line_put(l, "turn credentials issued: ");
+        break;
+    }
+    put_peer(l, &e->peer);
+}
+
 static void dusk_words(const struct event_rec *e, struct line *l)
 {
     const char *reason = e->reason ? e->reason : "closed";
@@ -261,6 +289,12 @@ static void dusk_words(const struct event_rec *e, struct line *l)
                   " messages, %" PRIu64 " relayed with %" PRIu64 " bytes",
                   e->b, e->c, e->a, e->d, e->e, e->f);
         break;
+    case EV_RDV_REGISTERED:
+    case EV_RDV_SERVED:
+    case EV_DIRECTORY:
+    case EV_CREDENTIALS:
+        dusk_service(e, l);
+        break;
     case EV_COUNT:
         break;
     }
@@ -277,7 +311,7 @@ void shape_dusk(const struct config *c, const struct event_rec *e, struct line *
     line_putf(l, " %s dusk_relay] ", levels[e->level]);
     dusk_words(e, l);
     put_addr(c, e, l);
-    if (e->kind != EV_CIRCUIT_CLOSED)
+    if (e->kind != EV_CIRCUIT_CLOSED && e->kind != EV_DIRECTORY)
         put_reason(e, l);
 }
 

@@ -86,6 +86,13 @@ const struct event_shape event_shapes[EV_COUNT] = {
                        .d = "messages",
                        .e = "relayed",
                        .f = "relayed_bytes" },
+    [EV_RDV_REGISTERED] = { .code = "rendezvous_registered",
+                            .peer = "peer",
+                            .text = "namespace",
+                            .a = "ttl_s" },
+    [EV_RDV_SERVED] = { .code = "rendezvous_served", .peer = "peer", .a = "records" },
+    [EV_DIRECTORY] = { .code = "directory", .peer = "peer" },
+    [EV_CREDENTIALS] = { .code = "credentials_issued", .peer = "peer" },
 };
 
 void line_put(struct line *l, const char *text)

@@ -19,12 +19,20 @@
 #include "engine/ready.h"
 #include "engine/reload.h"
 #include "engine/service.h"
+#include "engine/services.h"
 #include "engine/shard.h"
 #include "engine/turn_secret.h"
 #include "engine/turn_shard.h"
+#include "engine/usage.h"
 #include "proto/crypto.h"
 
-enum { EXIT_FATAL = 1, EXIT_CONFIG = 2, RMEM_WANTED = 4 << 20, NOFILE_WANTED = 16384 };
+enum {
+    EXIT_FATAL = 1,
+    EXIT_CONFIG = 2,
+    RMEM_WANTED = 4 << 20,
+    NOFILE_WANTED = 16384,
+    KEEPER_NICE = 5
+};
 
 struct shard_thread {
     struct shard shard;
@@ -47,6 +55,7 @@ struct process {
     struct dig_host dig;
     struct dial_host dial;
     struct errand *errand;
+    struct keeper keeper;
     struct shard_thread *threads;
     unsigned shards_n;
     pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
@@ -156,6 +165,31 @@ static void *shard_main(void *arg)
     return NULL;
 }
 
+static void *keeper_main(void *arg)
+{
+    struct process *p = arg;
+    struct keeper *k = &p->keeper;
+    int err = 0;
+
+    prctl(PR_SET_NAME, "keeper");
+    hostinfo_background(KEEPER_NICE);
+    k->ring = ring_open(p, true, &k->mbox);
+    pthread_barrier_wait(&p->rings_ready);
+    pthread_barrier_wait(&p->rings_ready);
+    if (atomic_load(&p->ring_err))
+        return NULL;
+    while (!(err = keeper_turn(k, true)))
+        ;
+    if (err != -ECANCELED) { /* its askers would wait for ever */
+        log_text(k->log, LOG_ERROR, "the store's thread fails, and the relay stops: %s",
+                 strerror(-err));
+        atomic_store(&p->failed, true);
+        atomic_fetch_add(&p->control.terms, 2);
+        ring_wake(p->control.ring);
+    }
+    return NULL;
+}
+
 static int identity_load(struct process *p, bool *created)
 {
     char why[512];
@@ -194,8 +228,17 @@ static int threads_start(struct process *p)
     struct host_cpus cpus;
 
     hostinfo_cpus(&cpus);
-    if (pthread_barrier_init(&p->rings_ready, NULL, p->shards_n + 1))
+    if (pthread_barrier_init(&p->rings_ready, NULL, p->shards_n + 1 + (p->daemon.keeper != NULL)))
         return -ENOMEM;
+    if (p->daemon.keeper) {
+        int err = pthread_create(&p->keeper.thread, NULL, keeper_main, p);
+
+        if (err) {
+            fprintf(stderr, "sluice: cannot start the store's thread: %s\n", strerror(err));
+            exit(EXIT_FATAL);
+        }
+        p->keeper.started = true;
+    }
     for (unsigned i = 0; i < p->shards_n; i++) {
         struct shard_thread *t = &p->threads[i];
 
@@ -217,6 +260,10 @@ static void threads_join(struct process *p)
     for (unsigned i = 0; i < p->shards_n; i++)
         if (p->threads[i].started)
             pthread_join(p->threads[i].thread, NULL);
+    if (p->keeper.started) { /* nobody asks it any more */
+        keeper_stop(&p->keeper);
+        pthread_join(p->keeper.thread, NULL);
+    }
     pthread_barrier_destroy(&p->rings_ready);
 }
 
@@ -271,6 +318,8 @@ static int shards_new(struct process *p, char *why, size_t cap)
         p->turn.is_known = dig_host_knows;
         p->turn.known_by = &p->dig;
     }
+    if (!err)
+        err = services_init(&p->daemon, &p->keeper, why, cap);
     if (err)
         return err;
     for (unsigned i = 0; i < p->shards_n; i++) {
@@ -285,6 +334,8 @@ static int shards_new(struct process *p, char *why, size_t cap)
             s->turn = &p->threads[i].turn;
         }
         if (p->daemon.dig && dig_shard_new(s, p->daemon.dig))
+            return no_memory(why, cap);
+        if (p->daemon.keeper && p->cfg.usage_on && !(s->usage = usage_new(s)))
             return no_memory(why, cap);
         snprintf(name, sizeof(name), "shard-%u", i);
         s->log = log_attach(p->log, name);
@@ -451,8 +502,10 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         status = serve(p, created);
         errand_stop(p->errand);
         reload_free(p->control.reload);
-        if (!status) /* all threads have ended */
+        if (!status) { /* all threads have ended */
             dig_control_free(p->control.dig);
+            keeper_fini(&p->keeper);
+        }
     }
     log_stop(p->log);
     return status;

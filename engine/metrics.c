@@ -3,8 +3,9 @@
 #include "engine/metrics.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
+
+#include "engine/textbuf.h"
 
 /* One sample. Rows of one metric stand together; the first has its help and type. */
 struct sample {
@@ -110,6 +111,26 @@ static const struct sample samples[] = {
     MORE("direction=\"out\"", tx_bytes),
     { "sluice_records_total", "counter", "Encrypted records.", "direction=\"in\"", IN(rx_records) },
     MORE("direction=\"out\"", tx_records),
+
+    { "sluice_requests_total", "counter", "Request-response exchanges begun.", NULL,
+      IN(rpc_requests) },
+    { "sluice_requests_failed_total", "counter", "Those that ended without an answer, by cause.",
+      "cause=\"limit\"", IN(rpc_refused) },
+    MORE("cause=\"malformed\"", rpc_malformed),
+    { "sluice_rendezvous_total", "counter", "Rendezvous requests, by what was done.",
+      "event=\"registered\"", IN(rdv_registered) },
+    MORE("event=\"unregistered\"", rdv_unregistered),
+    MORE("event=\"discovered\"", rdv_discovers),
+    MORE("event=\"refused\"", rdv_refused),
+    { "sluice_rendezvous_records_total", "counter", "Registrations handed out.", NULL,
+      IN(rdv_records) },
+    { "sluice_directory_total", "counter", "Directory requests, by kind.", "event=\"registered\"",
+      IN(directory_registered) },
+    MORE("event=\"removed\"", directory_removed),
+    MORE("event=\"searched\"", directory_searches),
+    { "sluice_turn_credentials_issued_total", "counter", "TURN credentials given to peers.", NULL,
+      IN(credentials_issued) },
+    { "sluice_gif_requests_total", "counter", "Gif searches.", NULL, IN(gif_requests) },
 
     { "sluice_turn_allocations", "gauge", "TURN allocations held now.", NULL,
       IN(turn_allocations) },
@@ -260,39 +281,16 @@ static const struct {
     bool counter;
 } fields[] = { STATS_COUNTERS(AS_COUNTER) STATS_GAUGES(AS_GAUGE) };
 
-struct text {
-    char *p;
-    size_t n, cap;
-    bool bad;
-};
-
-static void put(struct text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void put(struct text *t, const char *fmt, ...)
+static void put_head(struct textbuf *t, const char *metric, const char *type, const char *help)
 {
-    va_list ap;
-    int n;
-
-    if (t->bad)
-        return;
-    va_start(ap, fmt);
-    n = vsnprintf(t->p + t->n, t->cap - t->n, fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= t->cap - t->n)
-        t->bad = true;
-    else
-        t->n += (size_t)n;
+    textbuf_put(t, "# HELP %s %s\n# TYPE %s %s\n", metric, help, metric, type);
 }
 
-static void put_head(struct text *t, const char *metric, const char *type, const char *help)
-{
-    put(t, "# HELP %s %s\n# TYPE %s %s\n", metric, help, metric, type);
-}
-
-static void put_one(struct text *t, const char *metric, const char *type, const char *help,
+static void put_one(struct textbuf *t, const char *metric, const char *type, const char *help,
                     uint64_t v)
 {
     put_head(t, metric, type, help);
-    put(t, "%s %" PRIu64 "\n", metric, v);
+    textbuf_put(t, "%s %" PRIu64 "\n", metric, v);
 }
 
 static uint64_t value_at(const struct stats *s, size_t off)
@@ -302,14 +300,14 @@ static uint64_t value_at(const struct stats *s, size_t off)
     return atomic_load_explicit(at, memory_order_relaxed);
 }
 
-static uint64_t relayed(const struct ops_status *s)
+uint64_t metrics_relayed(const struct ops_status *s)
 {
     return STAT_GET(&s->sum, bytes_src_to_dst) + STAT_GET(&s->sum, bytes_dst_to_src);
 }
 
 /* descord.md §5. Uptime is a gauge: promtool accepts a counter only by the name of _total, and the
  * name is given. */
-static void put_descord(const struct ops_status *s, struct text *t)
+static void put_descord(const struct ops_status *s, struct textbuf *t)
 {
     put_one(t, "relay_uptime_seconds", "gauge", "Seconds since the relay started.",
             s->uptime_ms / 1000);
@@ -320,12 +318,12 @@ static void put_descord(const struct ops_status *s, struct text *t)
             s->peers_in_circuits);
     put_one(t, "relay_active_circuits", "gauge", "Circuits open now.", STAT_GET(&s->sum, circuits));
     put_one(t, "relay_bandwidth_bytes_total", "counter", "Payload bytes relayed, both directions.",
-            relayed(s));
+            metrics_relayed(s));
 }
 
 /* What go-libp2p's relay service counts in its own way (libp2p.md §11.8). An OK is not a
  * reservation opened: several may answer one, and a connection that ends takes its OK along. */
-static void put_relaysvc(const struct ops_status *s, struct text *t)
+static void put_relaysvc(const struct ops_status *s, struct textbuf *t)
 {
     const struct stats *st = &s->sum;
     uint64_t closed = STAT_GET(st, circuits_closed_normal) + STAT_GET(st, circuits_closed_reset) +
@@ -337,23 +335,23 @@ static void put_relaysvc(const struct ops_status *s, struct text *t)
     put_one(t, "libp2p_relaysvc_status", "gauge", "1 while reservations are given.",
             s->ready && !s->draining);
     put_head(t, "libp2p_relaysvc_reservations_total", "counter", "Reservations by what happened.");
-    put(t, "libp2p_relaysvc_reservations_total{type=\"opened\"} %" PRIu64 "\n",
-        STAT_GET(st, reserve_opened));
-    put(t, "libp2p_relaysvc_reservations_total{type=\"renewed\"} %" PRIu64 "\n",
-        STAT_GET(st, reserve_renewed));
-    put(t, "libp2p_relaysvc_reservations_total{type=\"closed\"} %" PRIu64 "\n",
-        STAT_GET(st, reserve_expired) + STAT_GET(st, reserve_closed));
+    textbuf_put(t, "libp2p_relaysvc_reservations_total{type=\"opened\"} %" PRIu64 "\n",
+                STAT_GET(st, reserve_opened));
+    textbuf_put(t, "libp2p_relaysvc_reservations_total{type=\"renewed\"} %" PRIu64 "\n",
+                STAT_GET(st, reserve_renewed));
+    textbuf_put(t, "libp2p_relaysvc_reservations_total{type=\"closed\"} %" PRIu64 "\n",
+                STAT_GET(st, reserve_expired) + STAT_GET(st, reserve_closed));
     put_head(t, "libp2p_relaysvc_connections_total", "counter", "Circuits by what happened.");
-    put(t, "libp2p_relaysvc_connections_total{type=\"opened\"} %" PRIu64 "\n",
-        STAT_GET(st, circuits_opened));
-    put(t, "libp2p_relaysvc_connections_total{type=\"closed\"} %" PRIu64 "\n", closed);
+    textbuf_put(t, "libp2p_relaysvc_connections_total{type=\"opened\"} %" PRIu64 "\n",
+                STAT_GET(st, circuits_opened));
+    textbuf_put(t, "libp2p_relaysvc_connections_total{type=\"closed\"} %" PRIu64 "\n", closed);
     put_head(t, "libp2p_relaysvc_connection_duration_seconds", "summary",
              "How long circuits lasted.");
-    put(t, "libp2p_relaysvc_connection_duration_seconds_sum %" PRIu64 ".%03u\n", ms / 1000,
-        (unsigned)(ms % 1000));
-    put(t, "libp2p_relaysvc_connection_duration_seconds_count %" PRIu64 "\n", closed);
+    textbuf_put(t, "libp2p_relaysvc_connection_duration_seconds_sum %" PRIu64 ".%03u\n", ms / 1000,
+                (unsigned)(ms % 1000));
+    textbuf_put(t, "libp2p_relaysvc_connection_duration_seconds_count %" PRIu64 "\n", closed);
     put_one(t, "libp2p_relaysvc_data_transferred_bytes_total", "counter",
-            "Payload bytes relayed, both directions.", relayed(s));
+            "Payload bytes relayed, both directions.", metrics_relayed(s));
 }
 
 /* Sends to clients and peers by how many datagrams each carried, as a histogram of our own buckets;
@@ -367,23 +365,25 @@ static const struct {
                { "64", IN(turn_train_64) },
                { "128", IN(turn_train_128) } };
 
-static void put_turn(const struct ops_status *s, struct text *t)
+static void put_turn(const struct ops_status *s, struct textbuf *t)
 {
     uint64_t sends = 0;
 
     put_head(t, "sluice_turn_train_length", "histogram", "Datagrams that one send carried.");
     for (size_t i = 0; i < ARRAY_LEN(trains); i++) {
         sends += value_at(&s->sum, trains[i].off);
-        put(t, "sluice_turn_train_length_bucket{le=\"%s\"} %" PRIu64 "\n", trains[i].le, sends);
+        textbuf_put(t, "sluice_turn_train_length_bucket{le=\"%s\"} %" PRIu64 "\n", trains[i].le,
+                    sends);
     }
-    put(t, "sluice_turn_train_length_bucket{le=\"+Inf\"} %" PRIu64 "\n", sends);
-    put(t, "sluice_turn_train_length_sum %" PRIu64 "\n", STAT_GET(&s->sum, turn_train_datagrams));
-    put(t, "sluice_turn_train_length_count %" PRIu64 "\n", sends);
+    textbuf_put(t, "sluice_turn_train_length_bucket{le=\"+Inf\"} %" PRIu64 "\n", sends);
+    textbuf_put(t, "sluice_turn_train_length_sum %" PRIu64 "\n",
+                STAT_GET(&s->sum, turn_train_datagrams));
+    textbuf_put(t, "sluice_turn_train_length_count %" PRIu64 "\n", sends);
     put_one(t, "sluice_turn_allocations_limit", "gauge", "TURN allocations at most; 0: no limit.",
             s->config->turn_max_allocations);
 }
 
-static void put_dig(const struct ops_status *s, struct text *t)
+static void put_dig(const struct ops_status *s, struct textbuf *t)
 {
     put_one(t, "sluice_dig_registered", "gauge", "Nodes registered with the DIG relay now.",
             s->dig_registered);
@@ -391,6 +391,34 @@ static void put_dig(const struct ops_status *s, struct text *t)
             s->dig_networks);
     put_one(t, "sluice_dig_connections_limit", "gauge", "Connections of the DIG door at most.",
             s->config->dig_conns_max);
+}
+
+static void put_store(const struct ops_status *s, struct textbuf *t)
+{
+    const struct ops_store *st = &s->store;
+
+    if (!st->on)
+        return;
+    put_one(t, "sluice_store_registrations", "gauge", "Rendezvous registrations that are kept.",
+            st->regs);
+    put_one(t, "sluice_store_namespaces", "gauge", "Namespaces they are in.", st->namespaces);
+    put_one(t, "sluice_store_profiles", "gauge", "Profiles in the directory.", st->profiles);
+    put_one(t, "sluice_store_used_bytes", "gauge", "Bytes of the store's pages in use.",
+            st->used_bytes);
+    put_one(t, "sluice_store_limit_bytes", "gauge", "Bytes that the store may take.",
+            st->map_bytes);
+    put_one(t, "sluice_store_refuses", "gauge",
+            "1 while the store is so full that only deletions are taken.", st->refuses);
+    put_one(t, "sluice_store_commits_total", "counter", "Transactions committed.", st->commits);
+    put_one(t, "sluice_store_commits_failed_total", "counter",
+            "Transactions that could not be committed.", st->commits_failed);
+    put_one(t, "sluice_store_refused_total", "counter", "Writes refused for want of room.",
+            st->refused_room);
+    put_one(t, "sluice_store_asks_total", "counter", "Requests to the store's thread.", st->asks);
+    put_head(t, "sluice_store_commit_seconds", "summary", "How long commits took.");
+    textbuf_put(t, "sluice_store_commit_seconds_sum %.6f\n", (double)st->commit_ns / 1e9);
+    textbuf_put(t, "sluice_store_commit_seconds_count %" PRIu64 "\n",
+                st->commits + st->commits_failed);
 }
 
 static bool shown_elsewhere(size_t off)
@@ -407,13 +435,13 @@ static bool shown_elsewhere(size_t off)
     return false;
 }
 
-static void put_rest(const struct ops_status *s, struct text *t)
+static void put_rest(const struct ops_status *s, struct textbuf *t)
 {
     char name[96], help[96];
 
     put_head(t, "sluice_info", "gauge", "Version; always 1.");
-    put(t, "sluice_info{version=\"%s\",preset=\"%s\"} 1\n", SLUICE_VERSION,
-        config_preset_name(s->config->preset));
+    textbuf_put(t, "sluice_info{version=\"%s\",preset=\"%s\"} 1\n", SLUICE_VERSION,
+                config_preset_name(s->config->preset));
     put_one(t, "sluice_shards", "gauge", "Threads that serve.", s->shards);
     put_one(t, "sluice_draining", "gauge", "1 after SIGTERM or drain.", s->draining);
     put_one(t, "sluice_peer_relays", "gauge", "Relays that this one keeps a connection to.",
@@ -438,7 +466,7 @@ static void put_rest(const struct ops_status *s, struct text *t)
 
 size_t metrics_text(const struct ops_status *s, char *out, size_t cap)
 {
-    struct text t = { out, 0, cap, false };
+    struct textbuf t = { out, 0, cap, false };
     const char *metric = NULL;
 
     put_descord(s, &t);
@@ -452,116 +480,20 @@ size_t metrics_text(const struct ops_status *s, char *out, size_t cap)
             put_head(&t, metric, m->type, m->help);
         }
         if (m->label)
-            put(&t, "%s{%s} %" PRIu64 "\n", metric, m->label, v);
+            textbuf_put(&t, "%s{%s} %" PRIu64 "\n", metric, m->label, v);
         else
-            put(&t, "%s %" PRIu64 "\n", metric, v);
+            textbuf_put(&t, "%s %" PRIu64 "\n", metric, v);
     }
     put_turn(s, &t);
     put_dig(s, &t);
+    put_store(s, &t);
     put_rest(s, &t);
     return t.bad ? 0 : t.n;
 }
 
-static void json_limits(const struct config *c, struct jw *j)
+void metrics_counters(const struct ops_status *s, struct jw *j)
 {
-    jw_key(j, "limits");
-    jw_open(j, '{');
-    jw_ku64(j, "max_conns", c->conns_max);
-    jw_ku64(j, "max_reservations", c->hop.reservations_max);
-    jw_ku64(j, "max_reservations_per_peer", c->hop.per_peer_max);
-    jw_ku64(j, "max_circuits", c->circuits_max);
-    jw_ku64(j, "max_circuits_per_peer", c->circuits_per_peer_max);
-    jw_ku64(j, "circuit_duration_secs", c->circuit_limit.duration_s);
-    jw_ku64(j, "circuit_bandwidth_bytes", c->circuit_limit.data_bytes);
-    jw_kstr(j, "byte_count", c->byte_count == COUNT_SUM ? "sum" : "per-direction");
-    jw_ku64(j, "reservation_secs", c->hop.reservation_ms / 1000);
-    jw_ku64(j, "max_turn_allocations", c->turn_max_allocations);
-    jw_ku64(j, "max_turn_allocations_per_user", c->turn_max_per_user);
-    jw_ku64(j, "max_dig_connections", c->dig_conns_max);
-    jw_ku64(j, "idle_timeout_secs", c->idle_timeout_ms / 1000);
-    jw_close(j, '}');
-}
-
-static void json_turn(const struct ops_status *s, struct jw *j)
-{
-    const struct stats *st = &s->sum;
-
-    jw_key(j, "turn");
-    jw_open(j, '{');
-    jw_kbool(j, "on", s->config->turn_on);
-    jw_ku64(j, "allocations", STAT_GET(st, turn_allocations));
-    jw_ku64(j, "permissions", STAT_GET(st, turn_permissions));
-    jw_ku64(j, "channels", STAT_GET(st, turn_channels));
-    jw_ku64(j, "peer_connections", STAT_GET(st, turn_tcp_conns));
-    jw_ku64(j, "streams", STAT_GET(st, turn_streams));
-    jw_ku64(j, "datagrams_from_clients", STAT_GET(st, turn_client_rx));
-    jw_ku64(j, "datagrams_to_clients", STAT_GET(st, turn_client_tx));
-    jw_ku64(j, "bytes_from_clients", STAT_GET(st, turn_client_rx_bytes));
-    jw_ku64(j, "bytes_to_clients", STAT_GET(st, turn_client_tx_bytes));
-    jw_key(j, "addresses");
-    jw_open(j, '[');
-    for (unsigned i = 0; i < s->turn_addresses_n; i++)
-        jw_str(j, s->turn_addresses[i]);
-    jw_close(j, ']');
-    jw_close(j, '}');
-}
-
-static void json_dig(const struct ops_status *s, struct jw *j)
-{
-    const struct stats *st = &s->sum;
-
-    jw_key(j, "dig");
-    jw_open(j, '{');
-    jw_kbool(j, "on", s->config->dig_on);
-    jw_kbool(j, "tls", s->config->dig_tls_on);
-    jw_kstr(j, "address", s->dig_address);
-    jw_ku64(j, "connections", STAT_GET(st, dig_conns));
-    jw_ku64(j, "registered", s->dig_registered);
-    jw_ku64(j, "networks", s->dig_networks);
-    jw_ku64(j, "messages", STAT_GET(st, dig_messages));
-    jw_ku64(j, "relayed", STAT_GET(st, dig_relayed));
-    jw_ku64(j, "broadcasts", STAT_GET(st, dig_broadcasts));
-    jw_ku64(j, "relayed_bytes", STAT_GET(st, dig_relayed_bytes));
-    jw_ku64(j, "lost", STAT_GET(st, dig_lost));
-    jw_close(j, '}');
-}
-
-void metrics_json(const struct ops_status *s, struct jw *j)
-{
-    char id[PEER_TEXT_MAX];
-
-    peer_id_text(&s->relay, id);
-    jw_kstr(j, "version", SLUICE_VERSION);
-    jw_kstr(j, "preset", config_preset_name(s->config->preset));
-    jw_kstr(j, "peer_id", id);
-    jw_key(j, "addresses");
-    jw_open(j, '[');
-    for (unsigned i = 0; i < s->addresses_n; i++)
-        jw_str(j, s->addresses[i]);
-    jw_close(j, ']');
-    jw_ku64(j, "uptime_seconds", s->uptime_ms / 1000);
-    jw_kbool(j, "ready", s->ready && !s->draining);
-    jw_kbool(j, "draining", s->draining);
-    jw_ku64(j, "drain_left_seconds", (s->drain_left_ms + 999) / 1000);
-    jw_ku64(j, "shards", s->shards);
-    jw_ku64(j, "peers", s->peers_connected);
-    jw_ku64(j, "peers_with_reservations", s->peers_reserved);
-    jw_ku64(j, "peers_with_circuits", s->peers_in_circuits);
-    jw_ku64(j, "peer_relays", s->peer_relays);
-    jw_ku64(j, "peer_relays_connected", s->peer_relays_connected);
-    jw_ku64(j, "connections", STAT_GET(&s->sum, conns));
-    jw_ku64(j, "reservations", STAT_GET(&s->sum, reservations));
-    jw_ku64(j, "circuits", STAT_GET(&s->sum, circuits));
-    jw_ku64(j, "bandwidth_bytes", relayed(s));
-    jw_ku64(j, "buffer_bytes", STAT_GET(&s->sum, chunk_bytes));
-    jw_ku64(j, "buffer_bytes_max", s->chunk_bytes_max);
-    json_limits(s->config, j);
-    json_turn(s, j);
-    json_dig(s, j);
-    jw_key(j, "counters");
-    jw_open(j, '{');
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         if (fields[i].counter)
             jw_ku64(j, fields[i].name, value_at(&s->sum, fields[i].off));
-    jw_close(j, '}');
 }

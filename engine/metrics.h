@@ -13,4 +13,8 @@ size_t metrics_text(const struct ops_status *s, char *out, size_t cap);
 /* The members of one object, between braces that are the caller's (descord.md §5). */
 void metrics_json(const struct ops_status *s, struct jw *j);
 
+/* For metrics_json. */
+void metrics_counters(const struct ops_status *s, struct jw *j);
+uint64_t metrics_relayed(const struct ops_status *s); /* payload bytes, both directions */
+
 #endif

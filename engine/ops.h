@@ -11,6 +11,13 @@
 #include "engine/snapshot.h"
 #include "engine/stats.h"
 
+/* Of what is kept; about a second old. */
+struct ops_store {
+    bool on, refuses;
+    uint64_t regs, namespaces, profiles, used_bytes, map_bytes;
+    uint64_t commits, commits_failed, commit_ns, asks, refused_room;
+};
+
 /* Sums over all shards plus what only control knows, live at the call. */
 struct ops_status {
     uint64_t uptime_ms;
@@ -25,6 +32,7 @@ struct ops_status {
     uint32_t dig_registered, dig_networks;
     char dig_address[NETADDR_TEXT_MAX]; /* as bound; empty: that door is closed */
     struct stats sum;                   /* all shards added up */
+    struct ops_store store;
     size_t chunk_bytes_max;
     const struct config *config;
     char addresses[8][160]; /* printable listen and announced multiaddrs with /p2p */

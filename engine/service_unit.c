@@ -1,63 +1,42 @@
 /* The unit file: its text, and its place on the disk. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/service_int.h"
+#include "engine/textbuf.h"
 
 enum { STOP_SLACK_S = 7 }; /* past --drain-secs, before systemd kills */
 
-struct text {
-    char *p;
-    size_t n, cap;
-    bool bad;
-};
-
-static void put(struct text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void put(struct text *t, const char *fmt, ...)
-{
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(t->p + t->n, t->cap - t->n, fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= t->cap - t->n)
-        t->bad = true;
-    else
-        t->n += (size_t)n;
-}
-
 /* In double quotes, as systemd reads them: % is a specifier everywhere, $ a variable in commands.
  */
-static void put_quoted(struct text *t, const char *words, bool command)
+static void put_quoted(struct textbuf *t, const char *words, bool command)
 {
     for (; *words; words++) {
         if (*words == '"' || *words == '\\')
-            put(t, "\\%c", *words);
+            textbuf_put(t, "\\%c", *words);
         else if (*words == '%' || (command && *words == '$'))
-            put(t, "%c%c", *words, *words);
+            textbuf_put(t, "%c%c", *words, *words);
         else
-            put(t, "%c", *words);
+            textbuf_put(t, "%c", *words);
     }
 }
 
 static void put_variable(void *arg, const char *name, const char *value)
 {
-    struct text *t = arg;
+    struct textbuf *t = arg;
 
-    put(t, "Environment=\"%s=", name);
+    textbuf_put(t, "Environment=\"%s=", name);
     put_quoted(t, value, false);
-    put(t, "\"\n");
+    textbuf_put(t, "\"\n");
 }
 
 int service_unit_text(const struct config *c, const struct service_host *h, enum place p, char *out,
                       size_t cap, char why[SERVICE_TEXT_MAX])
 {
-    struct text t = { .p = out, .cap = cap };
+    struct textbuf t = { .p = out, .cap = cap };
     int err;
 
     for (const char *at = h->program; *at; at++) {
@@ -66,32 +45,34 @@ int service_unit_text(const struct config *c, const struct service_host *h, enum
             return -EINVAL;
         }
     }
-    put(&t, "# Written by dig-relay install, which writes it anew.\n"
-            "[Unit]\n"
-            "Description=DIG relay\n"
-            "Wants=network-online.target\n"
-            "After=network-online.target\n"
-            "\n"
-            "[Service]\n"
-            "Type=exec\n"
-            "ExecStart=\"");
+    textbuf_put(&t, "# Written by dig-relay install, which writes it anew.\n"
+                    "[Unit]\n"
+                    "Description=DIG relay\n"
+                    "Wants=network-online.target\n"
+                    "After=network-online.target\n"
+                    "\n"
+                    "[Service]\n"
+                    "Type=exec\n"
+                    "ExecStart=\"");
     put_quoted(&t, h->program, true);
-    put(&t, "\" serve\n");
+    textbuf_put(&t, "\" serve\n");
     err = config_dig_service(c, put_variable, &t, why, SERVICE_TEXT_MAX);
     if (err)
         return err;
-    put(&t,
-        "Restart=on-failure\n"
-        "RestartSec=1\n"
-        "TimeoutStopSec=%u\n"
-        "NoNewPrivileges=yes\n",
-        c->drain_s + STOP_SLACK_S);
+    textbuf_put(&t,
+                "Restart=on-failure\n"
+                "RestartSec=1\n"
+                "TimeoutStopSec=%u\n"
+                "NoNewPrivileges=yes\n",
+                c->drain_s + STOP_SLACK_S);
     if (p == PLACE_SYSTEM)
-        put(&t, "ProtectSystem=full\n"
+        textbuf_put(
+            &t, "ProtectSystem=full\n"
                 "CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH\n"
                 "StateDirectory=sluice\n"
                 "LimitNOFILE=1048576\n");
-    put(&t, "\n[Install]\nWantedBy=%s.target\n", p == PLACE_SYSTEM ? "multi-user" : "default");
+    textbuf_put(&t, "\n[Install]\nWantedBy=%s.target\n",
+                p == PLACE_SYSTEM ? "multi-user" : "default");
     if (t.bad)
         snprintf(why, SERVICE_TEXT_MAX, "the unit is longer than %zu bytes", cap);
     return t.bad ? -ENOSPC : 0;

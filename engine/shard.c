@@ -8,10 +8,13 @@
 #include "engine/control.h"
 #include "engine/dial.h"
 #include "engine/dig.h"
+#include "engine/keeper.h"
 #include "engine/mem.h"
 #include "engine/rng.h"
+#include "engine/rpc.h"
 #include "engine/turn_shard.h"
 #include "engine/turn_stream.h"
+#include "engine/usage.h"
 
 static int shard_memory(struct shard *s)
 {
@@ -28,6 +31,7 @@ static int shard_memory(struct shard *s)
         (err = slab_init(&s->streams, "streams", sizeof(struct stream), streams)) ||
         (err = slab_init(&s->circuits, "circuits", sizeof(struct circuit), cfg->circuits_max)) ||
         (err = slab_init(&s->sayings, "sayings", sizeof(struct saying), SAYINGS_MAX)) ||
+        (err = slab_init(&s->rpcs, "requests", sizeof(struct rpc), RPC_MAX)) ||
         (err = slab_init(&s->handshakes, "handshakes", sizeof(struct handshake), conns)) ||
         (err = chunk_pool_init(&s->chunks, (uint32_t)(pool / 4 / CHUNK_SMALL_BYTES),
                                (uint32_t)(pool / 4 * 3 / CHUNK_LARGE_BYTES))))
@@ -70,6 +74,8 @@ void shard_fini(struct shard *s)
     slab_fini(&s->circuits);
     slab_fini(&s->handshakes);
     slab_fini(&s->sayings);
+    slab_fini(&s->rpcs);
+    usage_free(s->usage);
     chunk_pool_fini(&s->chunks);
     mem_release(s->table.bucket, buckets, sizeof(*s->table.bucket));
     mem_release(s->scratch, SCRATCH_BYTES, 1);
@@ -183,6 +189,9 @@ static void shard_on_timer(struct shard *s, struct timer *t)
     case TIMER_DIAL:
         dial_on_timer(CONTAINER_OF(t, struct dial, timer));
         break;
+    case TIMER_USAGE:
+        usage_on_timer(s->usage);
+        break;
     default:
         ASSERT(false); /* a timer of no kind */
     }
@@ -267,6 +276,12 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
         break;
     case MAIL_DIAL:
         dial_on_mail(n);
+        break;
+    case MAIL_RPC:
+        rpc_on_mail(s, n);
+        break;
+    case MAIL_USAGE:
+        usage_on_mail(s->usage, n);
         break;
     default:
         ASSERT(false); /* mail of no kind */
@@ -363,8 +378,9 @@ static bool shard_lend(struct shard *s, struct shard *to)
     }
     s->bells |= to->bells & ~(1ull << s->id); /* our own box is looked into before we sleep */
     s->bell_control |= to->bell_control;
+    s->bell_keeper |= to->bell_keeper;
     to->bells = 0;
-    to->bell_control = false;
+    to->bell_control = to->bell_keeper = false;
     bool left = lend_left(to);
 
     to->lent = false;
@@ -400,7 +416,11 @@ static void shard_ring_bells(struct shard *s)
         ring_doorbell(s->ring, control_ring(s->d->control), ud_make(OP_BELL, 0, 0));
         STAT_INC(&s->stats, doorbells);
     }
-    s->bell_control = false;
+    if (s->bell_keeper) {
+        ring_doorbell(s->ring, s->d->keeper->ring, ud_make(OP_BELL, 0, 0));
+        STAT_INC(&s->stats, doorbells);
+    }
+    s->bell_control = s->bell_keeper = false;
 }
 
 static void shard_take_mail(struct shard *s)
@@ -459,7 +479,7 @@ static bool all_empty(const struct shard *s)
 static uint64_t shard_wait_ns(struct shard *s, bool wait)
 {
     if (!wait || (s->turn && turn_busy(s->turn)) || (s->dig && dig_busy(s->dig)) ||
-        s->dirty.count || s->shaking.count || s->kept ||
+        s->dirty.count || s->shaking.count || s->kept || s->rpc_ready.count ||
         atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
@@ -479,8 +499,9 @@ static bool shard_ended(struct shard *s)
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
-    if (!s->stopping || s->conns.live || s->circuits.live || (s->turn && !turn_ended(s->turn)) ||
-        (s->dig && !dig_ended(s->dig)) || !dial_ended(s))
+    if (!s->stopping || s->conns.live || s->circuits.live || s->rpcs.live ||
+        (s->turn && !turn_ended(s->turn)) || (s->dig && !dig_ended(s->dig)) || !dial_ended(s) ||
+        !usage_ended(s->usage))
         return false;
     s->empty = true;
     atomic_fetch_add_explicit(&s->d->shards_empty, 1, memory_order_acq_rel);
@@ -535,6 +556,7 @@ int shard_turn(struct shard *s, bool wait)
     while ((t = wheel_expire(&s->wheel, s->now_ms)))
         shard_on_timer(s, t);
     shard_take_mail(s); /* what timers and our own legs posted */
+    rpc_pass(s);
     if (s->turn)
         turn_pass(s->turn);
     if (s->dig)
@@ -564,6 +586,7 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->circuits.live == 0);
     ASSERT(s->handshakes.live == 0);
     ASSERT(s->sayings.live == 0);
+    ASSERT(s->rpcs.live == 0);
     ASSERT(s->dirty.count == 0);
     ASSERT(s->dry.count == 0);
     ASSERT(s->staged.count == 0);

@@ -44,6 +44,8 @@ enum shard_mail {
     MAIL_DIG_LETTER,
     MAIL_DIG_NEWS,
     MAIL_DIAL, /* dial.c */
+    MAIL_RPC,  /* rpc.c; svc_dusk.c */
+    MAIL_USAGE,
 };
 /* Kinds of timers of a shard. */
 enum shard_timer {
@@ -57,6 +59,7 @@ enum shard_timer {
     TIMER_DIG_ACCEPT,
     TIMER_DIG_HELD,
     TIMER_DIAL, /* dial.c */
+    TIMER_USAGE,
 };
 /* Orders from control (shard->order.bits). */
 enum shard_order { ORDER_DRAIN = 1, ORDER_STOP = 2 };
@@ -85,7 +88,7 @@ struct shard {
     struct stats stats;
     struct logq *log;
     uint64_t now_ms, now_unix_s;
-    struct slab conns, streams, circuits, handshakes, sayings;
+    struct slab conns, streams, circuits, handshakes, sayings, rpcs;
     struct chunk_pool chunks;
     struct wheel wheel;
     struct aead *aead;
@@ -105,15 +108,17 @@ struct shard {
     unsigned sends_n;
     bool sent;      /* by another door, in this turn */
     uint64_t bells; /* bitmap of shards to wake at the end of the turn */
-    bool bell_control;
+    bool bell_control, bell_keeper;
     bool draining, stopping;
     bool empty;          /* stopping, and nothing is left: counted in the daemon's shards_empty */
     struct list sending; /* connections with a send in flight, oldest first */
     struct list halves;  /* connections with half a record, oldest first */
     uint32_t half_chunks[CHUNK_SIZES]; /* of all those */
+    struct list rpc_ready;             /* requests that are whole, oldest first */
     struct list parts;                 /* streams with part of a message, oldest first */
     struct turn_shard *turn;           /* NULL: the TURN door is closed */
     struct dig_shard *dig;             /* NULL: the DIG door is closed */
+    struct usage *usage;               /* NULL: nobody counts */
 };
 
 MUST_USE int shard_init(struct shard *s, struct daemon *d, unsigned id);

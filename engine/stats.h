@@ -32,6 +32,11 @@
     /* Sojourn: turns that issued sends, by the time from seeing completions to issuing them. */   \
     X(sojourn_10us) X(sojourn_25us) X(sojourn_50us) X(sojourn_100us) X(sojourn_250us)              \
     X(sojourn_1ms) X(sojourn_more)                                                                 \
+    /* Requests with answers: all, refused for a bound, not decoded; then by what they asked. */   \
+    X(rpc_requests) X(rpc_refused) X(rpc_malformed)                                                \
+    X(rdv_registered) X(rdv_unregistered) X(rdv_discovers) X(rdv_records) X(rdv_refused)           \
+    X(directory_registered) X(directory_removed) X(directory_searches)                             \
+    X(credentials_issued) X(gif_requests) X(usage_lost)                                                          \
     /* TURN. Datagrams and payload bytes: from and to clients, from and to peers. */               \
     X(turn_bindings) X(turn_allocated) X(turn_alloc_expired) X(turn_alloc_released)                \
     X(turn_alloc_lost) X(turn_alloc_failed)                                                        \

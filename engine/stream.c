@@ -1,5 +1,6 @@
 #include "engine/stream.h"
 
+#include "engine/rpc.h"
 #include "engine/shard.h"
 
 struct stream *stream_new(struct conn *c, enum stream_role kind)
@@ -93,6 +94,7 @@ void stream_free(struct stream *st)
     wheel_cancel(&s->wheel, &st->timer);
     part_forget(st);
     stream_hush(st);
+    rpc_forget(st);
     chunkq_clear(&st->in, &s->chunks);
     list_remove(&c->streams, &st->link);
     if (!c->streams.count)
@@ -193,6 +195,12 @@ static void stream_start(struct stream *st, int svc)
     struct shard *s = st->conn->shard;
 
     switch (svc) {
+    case SVC_RDV:
+    case SVC_DIRECTORY:
+    case SVC_CREDENTIALS:
+    case SVC_GIF:
+        rpc_start(st, svc);
+        return;
     case SVC_HOP:
         st->kind = ST_HOP;
         wheel_arm(&s->wheel, &st->timer, s->now_ms + HOP_MESSAGE_MS);
@@ -265,7 +273,9 @@ static bool stream_step(struct stream *st, struct cur *in)
         return svc_push_feed(st, in);
     case ST_PUSH_OUT:
         return svc_push_out_feed(st, in);
-    default: /* ST_HOP_WAIT, ST_LINGER: nothing more is expected; it is not kept */
+    case ST_RPC:
+        return rpc_feed(st, in);
+    default: /* ST_HOP_WAIT, ST_RPC_WAIT, ST_LINGER: nothing more is expected; it is not kept */
         cur_take(in, in->n);
         return false;
     }
@@ -324,7 +334,7 @@ void stream_on_data(struct stream *st, struct bytes data)
             break;
     if (!slab_find(&s->streams, idx, gen))
         return;
-    if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT)
+    if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT || st->kind == ST_RPC_WAIT)
         cur_take(&in, in.n); /* behind the end of what we answer: not kept */
     stream_consumed(st, data.n - (st->kind == ST_CIRCUIT ? min_sz(in.n, data.n) : 0));
     if (!slab_find(&s->streams, idx, gen))
@@ -347,6 +357,10 @@ void stream_on_fin(struct stream *st)
         circuit_leg_fin(st->circuit, st->side);
         return;
     case ST_HOP_WAIT: /* rust half-closes behind RESERVE: that is not a cancel (Q3) */
+        return;
+    case ST_RPC:
+    case ST_RPC_WAIT:
+        rpc_on_fin(st);
         return;
     case ST_STOP: /* the target hung up instead of answering */
         svc_stop_feed(st, NULL);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "engine/json.h"
+#include "proto/dusk.h"
 
 /* What a name may hold: it travels in USERNAME, in a URI of some clients' configuration, in logs.
  */
@@ -58,6 +59,25 @@ static void host_text(const struct turn_host *h, const struct netaddr *bound,
     turn_host_external(h, &inside, &outside);
     netaddr_ip_text(&outside, ip);
     snprintf(out, CONFIG_TEXT_MAX, netaddr_is4(&outside) ? "%s" : "[%s]", ip);
+}
+
+bool turn_cred_host(const struct turn_host *h, const struct netaddr *bound, unsigned n,
+                    char out[CONFIG_TEXT_MAX])
+{
+    const struct config *cfg = h->cfg;
+    struct netaddr literal;
+
+    for (unsigned i = 0; i < cfg->turn_external_n && !cfg->turn_public_host[0]; i++)
+        if (!netaddr_parse(bytes_str(cfg->turn_external[i]), &literal)) { /* a name stays one */
+            snprintf(out, CONFIG_TEXT_MAX, "%s", cfg->turn_external[i]);
+            return dusk_cred_host_ok(bytes_str(out));
+        }
+    for (unsigned i = 0; i < n; i++) {
+        host_text(h, &bound[i], out);
+        if (strcmp(out, "0.0.0.0") != 0 && strcmp(out, "[::]") != 0)
+            return dusk_cred_host_ok(bytes_str(out));
+    }
+    return false;
 }
 
 static void put_uris(const struct turn_cred_place *at, struct ops_cred *out)

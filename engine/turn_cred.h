@@ -18,4 +18,9 @@ struct turn_cred_place {
 MUST_USE int turn_cred_make(const struct turn_cred_place *at, const char *name, uint32_t ttl_s,
                             struct ops_cred *out, char *why, size_t cap);
 
+/* The host of those URIs for peers who ask over libp2p (dusk.md §8): the name or address that the
+ * operator gave, else the one bound, if it is one that anybody can use. false: there is none. */
+bool turn_cred_host(const struct turn_host *h, const struct netaddr *bound, unsigned n,
+                    char out[CONFIG_TEXT_MAX]);
+
 #endif
