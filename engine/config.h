@@ -209,6 +209,7 @@ struct config {
     bool dig_foreign_lists; /* D8: get_peers may name another network */
     bool dig_punch_strict;  /* D10: external_addr must have the observed IP or its /64 */
     char dig_geoip_path[CONFIG_PATH_MAX]; /* MaxMind file (§15.2); may be absent */
+    bool dig_geoip_named;                 /* by the operator, who wants to know if it is */
 
     /* What the operator should read once at start, at level warn: doors that are not built yet,
      * ignored values of a preset's environment. */

@@ -289,9 +289,8 @@ bool config_dig_finish(struct draft *d)
                       flag_of(c, "dig-max-conns"), c->dig_conns_max);
         return false;
     }
-    if (d->ranks[setting_index(setting_find("dig-geoip-db"))] > SRC_DEFAULT)
-        draft_note(d, "%s is not read yet: on the map every peer is unknown", c->dig_geoip_path);
     c->dig_tls_on = cert;
+    c->dig_geoip_named = d->ranks[setting_index(setting_find("dig-geoip-db"))] > SRC_DEFAULT;
     return true;
 }
 

@@ -74,5 +74,10 @@ void dig_control_free(struct dig_control *dc);
 void dig_control_on_mail(struct dig_control *dc, struct mnode *n);
 void dig_control_tick(struct dig_control *dc);
 uint64_t dig_control_deadline_ms(const struct dig_control *dc);
+/* dig_map.c: who knows where addresses are; keeps it. Before control's first turn; without it
+ * nobody is placed. It is to wake control. */
+struct geoip;
+void dig_control_set_geoip(struct dig_control *dc, struct geoip *g);
+void dig_control_reopen_geoip(struct dig_control *dc, const char *path);
 
 #endif

@@ -73,7 +73,8 @@ static int dig_control_init(struct dig_control *dc, struct control *c, struct di
         return err;
     dc->dht = dig_dht_new(max);
     dc->owed.text = malloc(PEX_DELTA_BYTES);
-    if (!dc->dht || !dc->owed.text)
+    dc->map = dig_map_new(max);
+    if (!dc->dht || !dc->map || !dc->owed.text)
         return -ENOMEM;
     rng_bytes(key, sizeof(key));
     dig_reg_init(&dc->reg, dc->reg_mem, max, key);
@@ -118,6 +119,7 @@ void dig_control_free(struct dig_control *dc)
         for (int full = 0; full < 2; full++)
             shared_drop(dc->page[p][full].page);
     dig_dht_free(dc->dht);
+    dig_map_free(dc->map);
     free(dc->list_room);
     free(dc->owed.text);
     mem_release(dc->net, dc->nets_max, sizeof(*dc->net));
@@ -219,6 +221,7 @@ static void member_remove(struct dig_control *dc, struct dig_member *m, const ch
     homes_remove(dc->host->homes, &key, home_of(&m->home));
     pex_on_leave(&dc->pex, dc->c->now_ms, m);
     dig_presence_left(dc, m);
+    dig_map_left(dc->map, m);
     say(dc, m, "left", dig_reg_count(&dc->reg) - 1, why);
     if (!dig_reg_remove(&dc->reg, &m->home))
         ASSERT(false && "a member without an entry");
@@ -290,10 +293,12 @@ static void on_register(struct dig_control *dc, struct dig_conn *c)
     a->u.reg.connected_unix_s = m->connected_at_unix_s;
     if (v == DIG_REG_REFRESHED) {
         a->u.reg.join_seq = c->join_seq;
+        dig_map_moved(dc->map, m);
         return;
     }
     a->u.reg.join_seq = dc->net[m->network->index].next_seq;
     dig_presence_joined(dc, m);
+    dig_map_joined(dc->map, m);
     pex_on_join(&dc->pex, dc->c->now_ms, m);
     say(dc, m, "registered", dig_reg_count(&dc->reg), NULL);
 }
@@ -580,6 +585,7 @@ void dig_control_tick(struct dig_control *dc)
     dig_presence_flush(dc);
     pex_due(dc);
     dig_dht_tick(dc);
+    dig_map_tick(dc->map);
     lists_age(dc);
 }
 

@@ -1,6 +1,7 @@
 /* engine/dig_control.h: control's part of the DIG door, shared by its files: dig_control.c
- * (registry, lists, PEX), dig_presence.c (who comes and goes), dig_dht.c (RLY-009) and dig_pages.c
- * (statistics). All of it on control's thread; the shards see answers and news only. */
+ * (registry, lists, PEX), dig_presence.c (who comes and goes), dig_dht.c (RLY-009), dig_map.c
+ * (where they are) and dig_pages.c (statistics). All of it on control's thread; the shards see
+ * answers and news only. */
 #ifndef SLUICE_ENGINE_DIG_CONTROL_H
 #define SLUICE_ENGINE_DIG_CONTROL_H
 
@@ -28,6 +29,7 @@ struct dig_net_state {
 };
 
 struct dig_dht;
+struct dig_map;
 
 struct dig_control {
     struct control *c;
@@ -51,6 +53,7 @@ struct dig_control {
     } owed;
     const struct dig_member *picked[DIG_REG_LIST_MAX];
     struct dig_dht *dht;
+    struct dig_map *map;
     struct {
         struct shared *page;
         uint64_t made_ms;
@@ -95,6 +98,16 @@ void dig_dht_answer(struct dig_control *dc, const struct dig_member *m,
                     const struct chunkq *records, bool truncated);
 void dig_dht_tick(struct dig_control *dc);
 uint64_t dig_dht_due_ms(const struct dig_control *dc);
+
+/* dig_map.c */
+struct dig_map *dig_map_new(uint32_t members_max);
+void dig_map_free(struct dig_map *map);
+void dig_map_joined(struct dig_map *map, const struct dig_member *m);
+void dig_map_moved(struct dig_map *map, const struct dig_member *m); /* it has other addresses */
+void dig_map_left(struct dig_map *map, const struct dig_member *m);
+void dig_map_tick(struct dig_map *map);
+uint32_t dig_map_count(const struct dig_map *map, unsigned cell); /* a cell of geoip.h */
+uint32_t dig_map_located(const struct dig_map *map);
 
 /* dig_pages.c: a whole HTTP answer, at most DIG_PAGE_MS old; a reference for the caller; NULL:
  * no memory. */

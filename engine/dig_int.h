@@ -10,6 +10,7 @@
  *     dig_tx.c       queues and sends
  *     dig_http.c     requests that are no upgrade
  *     dig_control.c  registry, presence, lists (control's thread)
+ *     dig_map.c      where registrants are (control's thread)
  *     dig_pages.c    statistics and pages (control's thread)
  *     dig_list.c     rows for sluicectl */
 #ifndef SLUICE_ENGINE_DIG_INT_H

@@ -5,6 +5,7 @@
 
 #include "engine/control.h"
 #include "engine/dig_control.h"
+#include "engine/geoip.h"
 #include "engine/shard.h"
 
 enum {
@@ -14,8 +15,8 @@ enum {
     NETWORK_MAX = DIG_NAME_TEXT_MAX + 64,
     KEY_MAX = 160,
     SHOWN_CHARS = 12,
+    CELL_MAX = 64,
     PAGE_OF = 64, /* members taken from the registry at a time */
-    MAP_CELL_DEG = 5,
 };
 
 /* ---- writing -----------------------------------------------------------------------------------
@@ -250,20 +251,50 @@ static struct shared *dht_page(struct dig_control *dc)
 /* ---- /map.json ---------------------------------------------------------------------------------
  */
 
-/* Without a database every peer's place is unknown, which the page shows as it is. */
+/* The middle of cell number i of an axis that begins at -least. */
+static void put_middle(struct wcur *w, const char *key, unsigned i, int least)
+{
+    int tenths = (int)i * GEOIP_CELL_DEG * 10 + GEOIP_CELL_DEG * 5 - least * 10;
+
+    put(w, key);
+    if (tenths < 0)
+        put(w, "-");
+    tenths = tenths < 0 ? -tenths : tenths;
+    put_number(w, "", (uint64_t)tenths / 10);
+    put_number(w, ".", (uint64_t)tenths % 10);
+}
+
+/* What a cell is shown as comes from its number: nothing finer is known here. Cells ascend by
+ * latitude, then by longitude. */
 static struct shared *map_page(struct dig_control *dc)
 {
     struct page p;
     struct wcur *w = &p.body;
-    uint32_t n = dig_reg_count(&dc->reg);
+    uint32_t n = dig_reg_count(&dc->reg), located = dig_map_located(dc->map), cells = 0;
+    bool more = false;
 
-    if (!page_begin(&p, FIXED_MAX))
+    for (unsigned i = 0; i < GEOIP_CELLS; i++)
+        cells += dig_map_count(dc->map, i) != 0;
+    if (!page_begin(&p, FIXED_MAX + (size_t)cells * CELL_MAX))
         return NULL;
     put_number(w, "{\"schema_version\":1,\"generated_at\":", dc->c->now_unix_s);
-    put_number(w, ",\"cell_deg\":", MAP_CELL_DEG);
+    put_number(w, ",\"cell_deg\":", GEOIP_CELL_DEG);
     put_number(w, ".0,\"total_peers\":", n);
-    put_number(w, ",\"located_peers\":0,\"unknown_peers\":", n);
-    put(w, ",\"cells\":[]}");
+    put_number(w, ",\"located_peers\":", located);
+    put_number(w, ",\"unknown_peers\":", n - located);
+    put(w, ",\"cells\":[");
+    for (unsigned i = 0; i < GEOIP_CELLS; i++) {
+        uint32_t count = dig_map_count(dc->map, i);
+
+        if (!count)
+            continue;
+        put_middle(w, more ? ",{\"lat\":" : "{\"lat\":", i / GEOIP_COLS, 90);
+        more = true;
+        put_middle(w, ",\"lon\":", i % GEOIP_COLS, 180);
+        put_number(w, ",\"count\":", count);
+        put(w, "}");
+    }
+    put(w, "]}");
     return page_end(dc, &p);
 }
 

@@ -13,6 +13,7 @@
 #include "engine/dig.h"
 #include "engine/doors.h"
 #include "engine/errand.h"
+#include "engine/geoip.h"
 #include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/identity_file.h"
@@ -56,6 +57,8 @@ struct process {
     struct dial_host dial;
     struct errand *errand;
     struct keeper keeper;
+    struct logq *geoip_q;
+    struct geoip *geoip;
     struct shard_thread *threads;
     unsigned shards_n;
     pthread_barrier_t rings_ready; /* nobody rings a doorbell that does not hang yet */
@@ -376,6 +379,29 @@ static void check_empty(struct process *p)
                  homes_peers(p->daemon.homes));
 }
 
+static void wake_control(void *arg)
+{
+    ring_wake(((struct control *)arg)->ring);
+}
+
+/* For the map of the DIG door. Control's ring is there. */
+static void geoip_begin(struct process *p)
+{
+    const struct geoip_opts o = {
+        .path = p->cfg.dig_geoip_path,
+        .named = p->cfg.dig_geoip_named,
+        .log = p->geoip_q,
+        .wake = wake_control,
+        .arg = &p->control,
+    };
+    int err = p->geoip_q ? geoip_start(&o, &p->geoip) : 0;
+
+    if (err)
+        log_text(p->q, LOG_WARN, "map: nobody is placed: %s", strerror(-err));
+    else if (p->geoip)
+        dig_control_set_geoip(p->control.dig, p->geoip);
+}
+
 /* Runs until everything has ended; the exit status. */
 static int serve(struct process *p, bool created)
 {
@@ -410,6 +436,7 @@ static int serve(struct process *p, bool created)
         return EXIT_FATAL;
     }
     signals_install();
+    geoip_begin(p);
     struct ready ready = { .cfg = &p->cfg,
                            .me = &p->me,
                            .created = created,
@@ -499,8 +526,11 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         p->daemon.bound_n = p->doors.n;
         p->control.reload = reload_new(&p->control, &p->cfg, argc, argv, envp);
         names_resolve(p);
+        if (p->daemon.dig)
+            p->geoip_q = log_attach(p->log, "geoip");
         status = serve(p, created);
         errand_stop(p->errand);
+        geoip_stop(p->geoip);
         reload_free(p->control.reload);
         if (!status) { /* all threads have ended */
             dig_control_free(p->control.dig);

@@ -174,10 +174,17 @@ static void apply_dig_tls(struct reload *r)
     log_text(r->control->log, LOG_INFO, "reload: the certificate of the DIG door is in force");
 }
 
+/* Also if it has the name that it had: there is a new one each month. It says so itself. */
+static void apply_dig_geoip(struct reload *r)
+{
+    if (r->control->dig)
+        dig_control_reopen_geoip(r->control->dig, r->next->dig_geoip_path);
+}
+
 static bool applies_now(const struct reload *r, const char *line)
 {
-    static const char *const names[] = { "log-level ", "allow ", "deny ", "turn-secret ",
-                                         "turn-user " };
+    static const char *const names[] = { "log-level ",   "allow ",     "deny ",
+                                         "turn-secret ", "turn-user ", "dig-geoip-db " };
 
     if (strncmp(line, "dig-tls-cert ", 13) == 0 || strncmp(line, "dig-tls-key ", 12) == 0)
         return r->running->dig_tls_on && r->next->dig_tls_on;
@@ -227,6 +234,7 @@ void reload_apply(struct reload *r)
         tls_server_drop(r->dig_tls);
     } else {
         apply_dig_tls(r);
+        apply_dig_geoip(r);
         say_pending(r);
         log_set_level(r->control->d->log, r->next->log_level);
         atomic_store_explicit(&r->control->d->acl, r->next->acl, memory_order_release);
