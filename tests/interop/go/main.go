@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -207,6 +208,76 @@ func reserve(ctx context.Context, h host.Host, ev, addr string) {
 	emit(ev, fields)
 }
 
+// gossip is made by the first subscribe: who asks for none has no such protocol.
+var gossip struct {
+	sync.Mutex
+	sub    *pubsub.PubSub
+	topics map[string]*pubsub.Topic
+}
+
+func topicOf(h host.Host, name string) (*pubsub.Topic, error) {
+	gossip.Lock()
+	defer gossip.Unlock()
+	if gossip.sub == nil {
+		sub, err := pubsub.NewGossipSub(context.Background(), h)
+		if err != nil {
+			return nil, err
+		}
+		gossip.sub, gossip.topics = sub, map[string]*pubsub.Topic{}
+	}
+	if topic := gossip.topics[name]; topic != nil {
+		return topic, nil
+	}
+	topic, err := gossip.sub.Join(name)
+	if err == nil {
+		gossip.topics[name] = topic
+	}
+	return topic, err
+}
+
+func subscribe(h host.Host, name string) error {
+	topic, err := topicOf(h, name)
+	if err != nil {
+		return err
+	}
+	events, err := topic.EventHandler()
+	if err != nil {
+		return err
+	}
+	sub, err := topic.Subscribe()
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			e, err := events.NextPeerEvent(context.Background())
+			if err != nil {
+				return
+			}
+			if e.Type == pubsub.PeerJoin {
+				emit("subscribed", map[string]any{"peer": e.Peer.String(), "topic": name})
+			}
+		}
+	}()
+	go func() {
+		for {
+			m, err := sub.Next(context.Background())
+			if err != nil {
+				return
+			}
+			if m.GetFrom() == h.ID() {
+				continue
+			}
+			hash := sha256.Sum256(m.Data)
+			emit("gossip", map[string]any{"topic": name, "author": m.GetFrom().String(),
+				"from": m.ReceivedFrom.String(), "bytes": len(m.Data),
+				"sha256": hex.EncodeToString(hash[:])})
+		}
+	}()
+	emit("subscribing", map[string]any{"topic": name})
+	return nil
+}
+
 func run(h host.Host, words []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
@@ -235,6 +306,21 @@ func run(h host.Host, words []string) error {
 			return err
 		}
 		transfer(ctx, h, words[1], total, uint32(seed))
+	case words[0] == "subscribe" && len(words) == 2:
+		return subscribe(h, words[1])
+	case words[0] == "publish-bytes" && len(words) == 4:
+		n, err := strconv.Atoi(words[2])
+		if err != nil {
+			return err
+		}
+		topic, err := topicOf(h, words[1])
+		if err != nil {
+			return err
+		}
+		if err := topic.Publish(ctx, []byte(strings.Repeat(words[3], n))); err != nil {
+			return err
+		}
+		emit("published", map[string]any{"topic": words[1]})
 	case words[0] == "hangup" && len(words) == 2:
 		id, err := peer.Decode(words[1])
 		if err != nil {

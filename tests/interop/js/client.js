@@ -4,6 +4,7 @@ import './polyfill.js'
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
@@ -163,12 +164,17 @@ function relay () {
   }
 }
 
+// `client.js gossip` speaks it; who is not asked to has no such protocol.
+const gossip = process.argv.includes('gossip')
+const services = { identify: identify(), ping: ping() }
+if (gossip) services.pubsub = gossipsub()
+
 const node = await createLibp2p({
   addresses: { listen: [] },
   transports: [tcp(), relay()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  services: { identify: identify(), ping: ping() },
+  services,
   // loopback is where the tests live
   connectionGater: { denyDialMultiaddr: () => false }
 })
@@ -179,6 +185,23 @@ node.addEventListener('connection:open', ({ detail }) => {
 node.addEventListener('connection:close', ({ detail }) => {
   emit('disconnected', { peer: detail.remotePeer.toString(), via: detail.remoteAddr.toString() })
 })
+if (gossip) {
+  node.services.pubsub.addEventListener('subscription-change', ({ detail }) => {
+    for (const { topic, subscribe } of detail.subscriptions) {
+      if (subscribe) emit('subscribed', { peer: detail.peerId.toString(), topic })
+    }
+  })
+  node.services.pubsub.addEventListener('gossipsub:message', ({ detail }) => {
+    const { msg, propagationSource } = detail
+    emit('gossip', {
+      topic: msg.topic,
+      author: msg.from.toString(),
+      from: propagationSource.toString(),
+      bytes: msg.data.length,
+      sha256: createHash('sha256').update(msg.data).digest('hex')
+    })
+  })
+}
 await node.handle(XFER_PROTOCOL, (stream, connection) => {
   exchange('listener', stream, connection)
 }, { runOnLimitedConnection: true, maxInboundStreams: 64 })
@@ -224,6 +247,14 @@ const commands = {
     head.writeUInt32BE(request.seed, 8)
     stream.send(head)
     await exchange('dialer', stream, connection, request)
+  },
+  async subscribe (topic) {
+    node.services.pubsub.subscribe(topic)
+    emit('subscribing', { topic })
+  },
+  async 'publish-bytes' (topic, bytes, letter) {
+    await node.services.pubsub.publish(topic, Buffer.from(letter.repeat(Number(bytes))))
+    emit('published', { topic })
   },
   async hangup (id) {
     for (const connection of node.getConnections()) {
