@@ -192,6 +192,7 @@ static void start(struct sim *s)
         s->ring[i] = ring_of(s->seed, i == SIM_SHARDS,
                              i == SIM_SHARDS ? &s->control.mbox : &s->shard[i].mbox);
     s->control.now_ms = s->control.start_ms;
+    dial_init(&s->dial, &s->d, s->control.log);
     ASSERT(control_start(&s->control, s->ring[SIM_SHARDS], why, sizeof(why)) == 0);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
         fd = ring_listen_tcp(&at, false, true, LISTEN_BACKLOG, &s->at);
@@ -266,7 +267,7 @@ static void after_end(struct sim *s, unsigned owner)
     if (ring_wait(s->ring[owner], UINT64_MAX) != 0)
         sim_break(s, "a ring without owner fails");
     while (ring_next(s->ring[owner], &cqe))
-        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_DIG_CANCEL && owner < SIM_SHARDS)
+        if (ud_op(cqe.ud) >= OP_ACCEPT && ud_op(cqe.ud) <= OP_DIAL && owner < SIM_SHARDS)
             sim_break(s, "shard %u ended before its operation %u", owner, ud_op(cqe.ud));
 }
 

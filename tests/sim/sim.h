@@ -11,6 +11,7 @@
 #define SLUICE_TESTS_SIM_H
 
 #include "engine/control.h"
+#include "engine/dial.h"
 #include "engine/dig.h"
 #include "engine/shard.h"
 #include "engine/turn_shard.h"
@@ -62,7 +63,8 @@ struct sim {
 
     /* The DIG door, when cfg.dig_on: d.dig is this, and shard.dig its parts. */
     struct dig_host dig_host;
-    struct sim_dig *dig; /* its clients: sim_dig.h; NULL: none */
+    struct dial_host dial; /* of cfg.peer_relay */
+    struct sim_dig *dig;   /* its clients: sim_dig.h; NULL: none */
 };
 
 /* Defaults as sluice has them (preset NULL: none), doors other than libp2p closed. */

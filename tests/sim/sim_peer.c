@@ -10,6 +10,10 @@ enum {
 };
 
 static const char yamux_name[] = "/yamux/1.0.0";
+static const struct mss_proto noise_only[] = { { "/noise", 1 }, { NULL, 0 } };
+static const struct mss_proto yamux_only[] = { { yamux_name, 1 }, { NULL, 0 } };
+/* Of an Ed25519 key's payload: key and signature, without the extensions behind them. */
+enum { PLAIN_PAYLOAD = 104 };
 
 static void *must(void *p)
 {
@@ -200,7 +204,19 @@ static void mux_event(struct sim_conn *c, const struct yamux_ev *ev)
 static void up(struct sim_conn *c)
 {
     c->state = SC_UP;
-    yamux_init(&c->y, &c->s->table, true, UINT16_MAX);
+    yamux_init(&c->y, &c->s->table, !c->answers, UINT16_MAX);
+}
+
+static enum mss_res listen_feed(struct sim_conn *c, const struct mss_proto *protos, struct cur *in,
+                                void (*put)(struct sim_conn *c, struct bytes b))
+{
+    uint8_t reply[MSS_REPLY_MAX];
+    struct wcur w = wcur_of(reply, sizeof(reply));
+    int id;
+    enum mss_res res = mss_listen_feed(&c->listen, protos, in, &w, &id);
+
+    put(c, bytes_of(reply, w.wrote));
+    return res;
 }
 
 static void on_plain(struct sim_conn *c, struct bytes plain)
@@ -213,7 +229,10 @@ static void on_plain(struct sim_conn *c, struct bytes plain)
 
         sim_queue_put(&c->plain_in, plain);
         in = cur_of(sim_queue_front(&c->plain_in));
-        res = mss_dial_feed(&c->mss, yamux_name, &in);
+        if (c->answers)
+            res = listen_feed(c, yamux_only, &in, sim_put_plain);
+        else
+            res = mss_dial_feed(&c->mss, yamux_name, &in);
         sim_queue_drop(&c->plain_in, c->plain_in.n - in.n);
         if (res == MSS_FAILED)
             closed(c, "muxer refused");
@@ -246,11 +265,15 @@ static void noise_step(struct sim_conn *c, enum noise_res res)
     noise_split(&c->noise, &c->tx, &c->rx);
     if (!peer_id_eq(&c->remote.id, &c->s->me.id))
         sim_break(c->s, "the relay is somebody else");
-    if (c->remote.muxer_yamux) {
+    /* Only if both have named it: the relay does. */
+    if (c->remote.muxer_yamux && !c->late_mux) {
         up(c);
         return;
     }
     c->state = SC_MUXER;
+    c->listen = (struct mss_listen){ 0 };
+    if (c->answers)
+        return;
     w = wcur_of(msg, sizeof(msg));
     mss_dial_hello(&w, yamux_name);
     c->mss = (struct mss_dial){ 0 };
@@ -275,7 +298,8 @@ static void on_raw(struct sim_conn *c)
 {
     if (c->state == SC_SECURITY) {
         struct cur in = cur_of(sim_queue_front(&c->in));
-        enum mss_res res = mss_dial_feed(&c->mss, "/noise", &in);
+        enum mss_res res = c->answers ? listen_feed(c, noise_only, &in, sim_put_raw)
+                                      : mss_dial_feed(&c->mss, "/noise", &in);
 
         sim_queue_drop(&c->in, c->in.n - in.n);
         if (res == MSS_FAILED)
@@ -315,7 +339,7 @@ static void read_some(struct sim_conn *c)
 
 void sim_conn_look(struct sim_conn *c)
 {
-    if (c->state == SC_CLOSED)
+    if (c->state == SC_CLOSED || c->mute)
         return;
     read_some(c);
     for (size_t i = 0; i < c->streams_n && c->state == SC_UP; i++)
@@ -364,6 +388,15 @@ struct netaddr sim_host(unsigned subnet, unsigned host)
     return a;
 }
 
+static struct sim_conn *conn_add(struct sim *s, struct sim_conn *c)
+{
+    if (s->conns_n == s->conns_cap) {
+        s->conns_cap = s->conns_cap ? s->conns_cap * 2 : 32;
+        s->conns = must(realloc(s->conns, s->conns_cap * sizeof(*s->conns)));
+    }
+    return s->conns[s->conns_n++] = c;
+}
+
 struct sim_conn *sim_dial(struct sim *s, unsigned ident, const struct netaddr *from, int shard)
 {
     struct sim_conn *c = must(calloc(1, sizeof(*c)));
@@ -389,12 +422,31 @@ struct sim_conn *sim_dial(struct sim *s, unsigned ident, const struct netaddr *f
     random_bytes(s, e, sizeof(e));
     noise_init(&c->noise, &c->ident->noise, NOISE_INITIATOR, e);
     noise_step(c, NOISE_WRITE); /* message 1 does not wait for the names to be agreed */
-    if (s->conns_n == s->conns_cap) {
-        s->conns_cap = s->conns_cap ? s->conns_cap * 2 : 32;
-        s->conns = must(realloc(s->conns, s->conns_cap * sizeof(*s->conns)));
+    return conn_add(s, c);
+}
+
+struct sim_conn *sim_answer(struct sim *s, unsigned ident, int ep, bool plain)
+{
+    struct sim_conn *c = must(calloc(1, sizeof(*c)));
+    uint8_t e[32], key[32] = { 9 };
+
+    c->s = s;
+    c->ep = ep;
+    c->answers = true;
+    c->late_mux = plain;
+    c->ident_idx = ident;
+    c->record_max = RECORD_PLAIN_MAX;
+    if (ident == SIM_RELAY) {
+        noise_ident_init(&c->own, &s->me, key);
+    } else {
+        c->ident = ident_of(s, ident);
+        c->own = c->ident->noise;
     }
-    s->conns[s->conns_n++] = c;
-    return c;
+    if (plain)
+        c->own.payload_n = PLAIN_PAYLOAD;
+    random_bytes(s, e, sizeof(e));
+    noise_init(&c->noise, &c->own, NOISE_RESPONDER, e);
+    return conn_add(s, c);
 }
 
 static void conn_free(struct sim_conn *c)

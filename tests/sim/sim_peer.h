@@ -40,6 +40,11 @@ struct sim_conn {
     unsigned pongs;    /* of the muxer's pings */
     uint32_t pong;     /* the value of the last one */
     struct mss_dial mss;
+    bool answers;  /* the relay has dialled it: Noise responder, yamux server */
+    bool mute;     /* and never says a word */
+    bool late_mux; /* and settles the muxer by multistream alone */
+    struct noise_ident own;
+    struct mss_listen listen;
     struct noise noise;
     struct noise_remote remote;
     struct aead_key tx, rx;
@@ -95,6 +100,10 @@ struct sim_flow {
 
 /* ident: 0..SIM_IDENTS_MAX-1, the same identity each time. shard -1: by the seed. NULL: refused. */
 struct sim_conn *sim_dial(struct sim *s, unsigned ident, const struct netaddr *from, int shard);
+/* Who answers where the relay has dialled: what sim_far_accept gave. ident SIM_RELAY: the relay's
+ * own identity. plain: it knows no early muxer negotiation. */
+enum { SIM_RELAY = SIM_IDENTS_MAX };
+struct sim_conn *sim_answer(struct sim *s, unsigned ident, int ep, bool plain);
 struct netaddr sim_host(unsigned subnet, unsigned host); /* 10.x.x.host, port chosen */
 const struct peer_id *sim_peer_id(struct sim *s, unsigned ident);
 void sim_conn_look(struct sim_conn *c); /* reads, answers, sends */
