@@ -27,9 +27,10 @@
 #include "proto/base.h"
 
 enum {
-    NAMES_PEER_MAX = 64,
+    NAMES_PEER_MAX = 42, /* PEER_ID_MAX */
     NAMES_BYTES_MAX = 256,
-    NAMES_FIND_MAX = 20, /* dusk.md §7: at most 20 results */
+    NAMES_FIND_MAX = 20,       /* dusk.md §7: at most 20 results */
+    NAMES_FIND_WORK = 8 << 20, /* bytes, of which a compared name costs 64 and its length */
 };
 
 struct names;
@@ -49,8 +50,9 @@ struct names_stats {
     uint64_t moved;     /* profiles moved together, besides those put and touched */
 };
 
-/* Gives *n. seed is secret and random: it decides which rows and chains a name and a peer meet, so
- * that nobody can choose them. expected, which may be 0, sizes the table once for that many. */
+/* Gives *n. profiles_max 0: 2^26. seed is secret and random: it decides which rows and chains a
+ * name and a peer meet, so that nobody can choose them. expected, which may be 0, sizes the table
+ * once for that many. */
 int MUST_USE names_new(const uint8_t seed[16], uint32_t profiles_max, uint32_t expected,
                        struct names **n);
 void names_free(struct names *n); /* NULL is nothing */
@@ -84,7 +86,9 @@ size_t names_find(struct names *n, struct bytes query, struct bytes exact, size_
                   struct names_hit hits[NAMES_FIND_MAX]);
 
 void names_stats_get(const struct names *n, struct names_stats *s);
-/* What an index of so many profiles may hold at most, beside the bytes of their names. */
+/* What an index of so many profiles may hold at most, beside the bytes of their names, and but for
+ * what loading needs (32 bytes each, until it is settled): some 200 bytes each, 170 as a rule.
+ * While the clock is set back and forth it may be a third more. */
 uint64_t names_memory_max(uint32_t profiles);
 
 #endif
