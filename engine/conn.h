@@ -74,6 +74,9 @@ struct conn {
     uint8_t ping_streams, ident_streams, push_streams;
     uint16_t hop_streams, stop_streams, rpc_streams;
     uint32_t rpc_bytes; /* room for requests of this connection (rpc.h) */
+    uint32_t rpc_due;   /* room for answers that are being fetched */
+    size_t said_bytes;  /* of answers that wait to leave (stream_tx.c) */
+    struct list held;   /* requests that wait until less of both is */
     bool shaking;       /* in the shard's list of that name */
     struct link turn_link, dry_link, shake_link;
     struct link send_link; /* in the shard's list of those with a send in flight */

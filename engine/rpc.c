@@ -24,16 +24,23 @@ static void rpc_free(struct rpc *r)
 
 void rpc_forget(struct stream *st)
 {
+    struct conn *c = st->conn;
     struct rpc *r = st->rpc;
 
     if (!r)
         return;
-    ASSERT(st->conn->rpc_bytes >= r->charged);
-    st->conn->rpc_bytes -= r->charged;
+    ASSERT(c->rpc_bytes >= r->charged);
+    ASSERT(c->rpc_due >= r->due);
+    c->rpc_bytes -= r->charged;
+    c->rpc_due -= r->due;
+    if (r->held)
+        list_remove(&c->held, &r->ready_link);
+    r->held = false;
     st->rpc = NULL;
     r->stream = NULL;
     if (!r->asked)
         rpc_free(r);
+    rpc_go_on(c);
 }
 
 void rpc_start(struct stream *st, int svc)
@@ -76,7 +83,10 @@ static bool request_room(struct rpc *r, size_t n)
     while (cap < n)
         cap *= 2;
     cap = min_sz(cap, request_max(r));
-    if (c->rpc_bytes - r->charged + cap > RPC_CONN_BYTES_MAX ||
+    size_t share = shared_share(&r->shard->d->rpc_pool);
+
+    share = share < RPC_PAGE_MIN ? RPC_PAGE_MIN : min_sz(share, RPC_CONN_BYTES_MAX);
+    if (c->rpc_bytes - r->charged + cap > share ||
         !(bigger = shared_new(&r->shard->d->rpc_pool, cap)))
         return false;
     if (r->in) {
@@ -106,6 +116,42 @@ static void rpc_ready(struct rpc *r)
     r->stream->kind = ST_RPC_WAIT;
     r->ready = true;
     list_append(&r->shard->rpc_ready, &r->ready_link);
+}
+
+void rpc_go_on(struct conn *c)
+{
+    struct link *k = list_pop(&c->held);
+
+    if (!k)
+        return;
+    struct rpc *r = CONTAINER_OF(k, struct rpc, ready_link);
+
+    r->held = false;
+    rpc_ready(r);
+}
+
+bool rpc_reserve(struct rpc *r, size_t n)
+{
+    struct conn *c = r->stream->conn;
+    size_t waits = c->rpc_due + c->said_bytes;
+
+    ASSERT(!r->due);
+    if (waits && waits + n > RPC_ANSWERS_MAX) {
+        r->held = true;
+        list_append(&c->held, &r->ready_link);
+        return false;
+    }
+    r->due = (uint32_t)n;
+    c->rpc_due += r->due;
+    rpc_go_on(c); /* one by one, as long as there is room */
+    return true;
+}
+
+size_t rpc_page_room(const struct rpc *r, size_t max)
+{
+    size_t share = shared_share(&r->shard->d->rpc_pool);
+
+    return min_sz(max, share < RPC_PAGE_MIN ? RPC_PAGE_MIN : share);
 }
 
 /* Once its prefix is there, how long the message is with it. false: too long, or none. */
@@ -201,7 +247,7 @@ void rpc_pass(struct shard *s)
         r->ready = false;
         enum rpc_next next = rpc_serve(r);
 
-        if (next != RPC_ASKED)
+        if (next != RPC_ASKED && next != RPC_HELD)
             rpc_end(r, next == RPC_REFUSED || r->ended);
     }
 }

@@ -18,12 +18,15 @@
 #include "proto/list.h"
 #include "proto/rdv.h"
 
+struct conn;
 struct stream;
 struct shard;
 
 enum {
     RPC_STREAMS_MAX = 256,         /* at a time on one connection */
-    RPC_CONN_BYTES_MAX = 4 << 20,  /* of their requests */
+    RPC_CONN_BYTES_MAX = 4 << 20,  /* of their requests; less where the pool is short */
+    RPC_ANSWERS_MAX = 4 << 20,     /* of long answers: being fetched, or waiting to leave */
+    RPC_PAGE_MIN = 16 << 10,       /* of an answer that is cut because the pool is short */
     RPC_POOL_BYTES_MAX = 64 << 20, /* of all requests and answers of the process */
     RPC_MAX = 32768,               /* exchanges of one shard */
     RPC_PER_TURN = 16,
@@ -40,10 +43,12 @@ struct rpc {
     struct link ready_link;
     uint8_t svc;      /* enum svc_id */
     bool ready;       /* in the shard's list of that name */
+    bool held;        /* in the connection's */
     bool asked;       /* not ours until it comes back */
     bool ended;       /* there was no memory for an answer: RST */
     uint32_t len;     /* of a message with a length: with its prefix; 0: not known yet */
     uint32_t charged; /* bytes, to the connection */
+    uint32_t due;     /* the same, of the answer */
     struct peer_id peer;
     struct shared *in, *room, *out; /* out NULL: nothing to say */
     void (*after)(struct rpc *r);   /* back on the shard, its stream gone or not; may be NULL */
@@ -62,6 +67,7 @@ enum rpc_next {
     RPC_ANSWERED, /* out is set, or there is none */
     RPC_ASKED,    /* comes back by rpc_on_mail */
     RPC_REFUSED,  /* RST */
+    RPC_HELD,     /* rpc_reserve says no: it is served again */
 };
 
 /* stream.c hands over */
@@ -82,6 +88,13 @@ void rpc_answered(struct rpc *r); /* by anybody else that was asked */
 /* Dusk's operators know these events from its log; elsewhere there are more of them than anybody
  * reads. */
 uint8_t rpc_event_level(const struct rpc *r);
+/* Before a long answer is fetched: room for n bytes of it. false: so much already waits for this
+ * peer, who may not read; return RPC_HELD. One answer at a time is always fetched. */
+MUST_USE bool rpc_reserve(struct rpc *r, size_t n);
+/* What makes room has happened: the next that is held is looked at again. */
+void rpc_go_on(struct conn *c);
+/* Anybody's thread: how long an answer may be that can be cut. */
+size_t rpc_page_room(const struct rpc *r, size_t max);
 /* Anybody's thread: what is in w becomes the answer. false: no memory for it. */
 bool rpc_say(struct rpc *r, struct bytes answer);
 

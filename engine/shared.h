@@ -34,6 +34,14 @@ static inline bool shared_past(const struct shared_pool *p, unsigned sixteenths)
 {
     return atomic_load_explicit(&p->used, memory_order_relaxed) > p->max / 16 * sixteenths;
 }
+/* What one of many may take of it: a share of what is left, so that the more take, the less each
+ * gets, and something is left for whoever comes next. */
+static inline size_t shared_share(const struct shared_pool *p)
+{
+    size_t used = atomic_load_explicit(&p->used, memory_order_relaxed);
+
+    return used < p->max ? (p->max - used) / 8 : 0;
+}
 static inline struct bytes shared_bytes(const struct shared *s)
 {
     return bytes_of(s->data, s->n);

@@ -1,5 +1,6 @@
 /* What is longer than a small answer, or one of many: shared bytes behind each other, written as
  * the peer's credit and the connection's egress allow. */
+#include "engine/rpc.h"
 #include "engine/shard.h"
 #include "engine/stream.h"
 
@@ -9,8 +10,11 @@ static void say_drop(struct stream *st, struct saying *y)
 
     list_remove(&st->out, &y->link);
     st->out_bytes -= y->bytes->n - y->off;
+    st->conn->said_bytes -= y->bytes->n - y->off;
     shared_drop(y->bytes);
     slab_free(&s->sayings, y);
+    if (!st->out.count)
+        rpc_go_on(st->conn);
 }
 
 void stream_hush(struct stream *st)
@@ -47,6 +51,7 @@ bool stream_say(struct stream *st, struct shared *b)
     y->bytes = b;
     list_append(&st->out, &y->link);
     st->out_bytes += b->n;
+    st->conn->said_bytes += b->n;
     stream_talk_on(st);
     return true;
 }
@@ -71,6 +76,7 @@ static void say_piece(struct stream *st, size_t room)
     yamux_put_data(&st->y, frame, (uint32_t)n, 0);
     y->off += (uint32_t)n;
     st->out_bytes -= n;
+    c->said_bytes -= n;
     if (y->off == b->n)
         say_drop(st, y);
     conn_ctl(c, bytes_of(frame, sizeof(frame)));

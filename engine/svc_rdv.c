@@ -163,7 +163,7 @@ static bool discover_run(struct keep_ask *a, struct keeper *k)
     struct store_discovered d;
     uint8_t cookie[RDV_COOKIE_MAX];
 
-    rdv_page_begin(&pw.page, k->scratch, min_sz(rules->reply_max, KEEP_SCRATCH));
+    rdv_page_begin(&pw.page, k->scratch, rpc_page_room(r, min_sz(rules->reply_max, KEEP_SCRATCH)));
     if (store_discover(k->store, &q, write_record, &pw, &d)) {
         say_refused(r, RDV_INTERNAL_ERROR);
         return false;
@@ -199,6 +199,8 @@ static enum rpc_next serve_discover(struct rpc *r, const struct rdv_msg *m)
         say_refused(r, status);
         return RPC_ANSWERED;
     }
+    if (!rpc_reserve(r, rules_of(r)->reply_max))
+        return RPC_HELD;
     r->ask.run = discover_run;
     r->after = discover_after;
     rpc_ask_keeper(r);

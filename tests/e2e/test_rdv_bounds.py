@@ -299,6 +299,65 @@ def test_half_requests_are_bounded_and_end(start):
 
 
 @pytest.mark.sanitize
+def test_replies_that_nobody_reads_are_bounded(start):
+    """Peers ask for 0.8 MiB sixty times each and grant no credit: a connection has RPC_ANSWERS_MAX
+    (4 MiB) of them, the rest waits; whoever reads is served as ever, and reads all sixty."""
+    relay = start()
+    ns, small = fresh(), fresh()
+    for _ in range(100):
+        with Peer(relay) as one:
+            one.registered(ns, envelope=one.record(addrs=BIG))
+    other = Peer(relay)
+    other.registered(small)
+    before, sessions = relay.rss_kib(), []
+    for _ in range(4):
+        sessions.append(relay.connect(auto_window=False))
+        for _ in range(60):
+            begin(sessions[-1], discover(ns))
+    for _ in range(5):
+        in_time(other, small)
+        in_time(other, ns)
+        time.sleep(0.1)
+    if SLOW == 1:  # and what the registrations' first reading maps of the store
+        assert relay.rss_kib() - before < 48 * 1024, '240 replies of 0.8 MiB would be 190 MiB'
+    streams = [begin(other.session, discover(ns)) for _ in range(60)]
+    assert all(len(Reply(finish(stream)).rows) == 100 for stream in streams)
+    assert all(session.alive() for session in sessions)
+    for session in sessions:
+        session.close()
+    in_time(other, ns, 5)
+    other.close()
+
+
+@pytest.mark.sanitize
+def test_when_memory_for_answers_is_short_pages_are_cut(start):
+    """A hundred who do not read: what is left is shared, and a page of some records always is."""
+    relay = start()
+    ns = fresh()
+    for _ in range(100):
+        with Peer(relay) as one:
+            one.registered(ns, envelope=one.record(addrs=BIG))
+    foes = [relay.connect(auto_window=False) for _ in range(100)]
+    for _ in range(4):
+        for foe in foes:
+            begin(foe, discover(ns))
+    with Peer(relay) as other:
+        first = other.found(ns)
+        assert 1 <= len(first.rows) < 100, 'all of the pool was not in use'
+        rows, cookie = list(first.rows), first.cookie
+        while len(rows) < 100:
+            page = other.found(ns, cookie=cookie)
+            assert page.rows
+            rows, cookie = rows + page.rows, page.cookie
+        assert len(set(rows)) == 100
+        other.registered(fresh())
+    for foe in foes:
+        foe.close()
+    with Peer(relay) as other:
+        assert len(other.found(ns).rows) == 100
+
+
+@pytest.mark.sanitize
 def test_a_flood_of_requests_leaves_others_served(peer, live):
     """As fast as one connection can, without reading: it is slowed or ended, others are not."""
     other, foe, ns = peer(), peer(), fresh()
