@@ -136,6 +136,7 @@ struct config {
 
     /* What is kept for peers (store.h). */
     bool rendezvous_on, directory_on, gif_on;
+    bool gossip_on;           /* the hub of dusk.md §10 (svc_gossip.h) */
     bool usage_on;            /* totals per peer and day */
     uint64_t store_bytes_max; /* of its map */
     struct rdv_rules rdv;

@@ -149,7 +149,7 @@ static void preset_dusk(struct config *c)
     c->turn_max_allocations = 1000;
     c->turn_max_per_user = 10;
     c->rdv = rdv_rules_dusk;
-    c->gif_on = true;
+    c->gif_on = c->gossip_on = true;
     snprintf(c->turn_realm, sizeof(c->turn_realm), "duskchat.app");
 }
 

@@ -280,6 +280,12 @@ const struct setting config_settings[] = {
       .help = "Dusk's directory of names, and TURN credentials for peers (on; off in presets "
               "descord and dig)" },
     { .group = G_KEPT,
+      .name = "gossip",
+      .arg = "on|off",
+      .kind = SET_BOOL,
+      .off = OFF(gossip_on),
+      .help = "gossipsub among Dusk's clients and relays (off; on in preset dusk)" },
+    { .group = G_KEPT,
       .name = "gif",
       .arg = "on|off",
       .kind = SET_BOOL,

@@ -8,6 +8,7 @@
 #include "engine/proxy2.h"
 #include "engine/rng.h"
 #include "engine/shard.h"
+#include "engine/svc_gossip.h"
 #include "engine/usage.h"
 
 struct netaddr conn_prefix(const struct netaddr *a, bool subnet)
@@ -294,6 +295,7 @@ static void conn_uncount(struct conn *c)
 
 static void conn_drop_streams(struct conn *c)
 {
+    svc_gossip_end(c);
     while (c->streams.first) {
         struct stream *st = CONTAINER_OF(c->streams.first, struct stream, link);
 

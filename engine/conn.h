@@ -17,6 +17,7 @@
 #include "proto/yamux.h"
 
 struct dial;
+struct gossip_conn;
 struct shard;
 struct stream;
 
@@ -107,6 +108,7 @@ struct conn {
     struct list runnable; /* legs with data, credit and no room yet: served round robin */
     uint64_t rx_bytes, tx_bytes;
     struct resv resv;
+    struct gossip_conn *gossip; /* NULL: it has no part in it (svc_gossip.h) */
 };
 
 /* conn.c */

@@ -5,6 +5,7 @@
 
 #include "engine/conn.h"
 #include "engine/shard.h"
+#include "engine/svc_gossip.h"
 
 void conn_mark_dirty(struct conn *c)
 {
@@ -131,6 +132,7 @@ static void conn_sent(struct conn *c, int32_t res)
         STAT_ADD(&s->stats, tx_bytes, res);
         STAT_ADD(&s->stats, tx_queued, -(int64_t)res);
         c->tx_bytes += (uint64_t)res;
+        svc_gossip_room(c);
     }
     if (conn_unsent(c))
         conn_mark_dirty(c);

@@ -5,6 +5,7 @@
 #include "engine/rng.h"
 #include "engine/rpc.h"
 #include "engine/stream.h"
+#include "engine/svc_gossip.h"
 #include "proto/ident.h"
 
 enum { TURN_METERS = 131072 }; /* sources that were answered within the last second, and users */
@@ -75,6 +76,7 @@ int daemon_init(struct daemon *d, const struct config *cfg, const struct identit
 
 void daemon_fini(struct daemon *d)
 {
+    gossip_host_free(d);
     quota_free(d->quota);
     homes_free(d->homes);
     identity_wipe(&d->me);

@@ -21,6 +21,7 @@ struct control;
 struct turn_host;
 struct dig_host;
 struct dial_host;
+struct gossip_host;
 struct gif;
 struct keeper;
 
@@ -36,6 +37,7 @@ struct daemon {
     struct control *control;
     struct turn_host *turn;          /* NULL: that door is closed */
     struct dig_host *dig;            /* likewise */
+    struct gossip_host *gossip;      /* NULL: no gossip */
     struct dial_host *dial;          /* NULL: nobody is dialled */
     struct keeper *keeper;           /* NULL: nothing is kept, and what needs it not offered */
     struct gif *gif;                 /* NULL: its answers are empty */

@@ -2,6 +2,7 @@
 #include "engine/conn.h"
 #include "engine/dial.h"
 #include "engine/shard.h"
+#include "engine/svc_gossip.h"
 
 void mux_start(struct conn *c)
 {
@@ -13,7 +14,8 @@ void mux_start(struct conn *c)
     wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->idle_timeout_ms);
     if (c->dial)
         dial_up(c->dial);
-    if (s->draining)
+    svc_gossip_start(c);
+    if (s->draining && conn_alive(c))
         svc_push_start(c);
 }
 

@@ -2,6 +2,7 @@
 
 #include "engine/rpc.h"
 #include "engine/stream.h"
+#include "engine/svc_gossip.h"
 #include "engine/turn_cred.h"
 
 /* Credentials are those of this TURN server at a host that others can reach, or not offered: a
@@ -36,5 +37,5 @@ int services_init(struct daemon *d, struct keeper *k, char *why, size_t cap)
     }
     if (cfg->gif_on)
         daemon_offer(d, DUSK_GIF_PROTOCOL, SVC_GIF);
-    return 0;
+    return cfg->gossip_on ? gossip_host_new(d) : 0;
 }

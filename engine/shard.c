@@ -12,6 +12,7 @@
 #include "engine/mem.h"
 #include "engine/rng.h"
 #include "engine/rpc.h"
+#include "engine/svc_gossip.h"
 #include "engine/turn_shard.h"
 #include "engine/turn_stream.h"
 #include "engine/usage.h"
@@ -60,6 +61,8 @@ int shard_init(struct shard *s, struct daemon *d, unsigned id)
     wheel_init(&s->wheel, s->now_ms);
     int err = shard_memory(s);
 
+    if (!err && d->gossip)
+        err = gossip_shard_new(s);
     if (err)
         shard_fini(s);
     return err;
@@ -69,6 +72,7 @@ void shard_fini(struct shard *s)
 {
     const uint32_t buckets = s->table.mask + 1;
 
+    gossip_shard_free(s);
     slab_fini(&s->conns);
     slab_fini(&s->streams);
     slab_fini(&s->circuits);
@@ -186,6 +190,9 @@ static void shard_on_timer(struct shard *s, struct timer *t)
     case TIMER_DIG_HELD:
         dig_on_timer(s->dig, t);
         break;
+    case TIMER_GOSSIP:
+        gossip_on_timer(s);
+        break;
     case TIMER_DIAL:
         dial_on_timer(CONTAINER_OF(t, struct dial, timer));
         break;
@@ -274,6 +281,9 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
     case MAIL_DIG_NEWS:
         dig_on_mail(s->dig, n);
         break;
+    case MAIL_GOSSIP:
+        gossip_on_letter(s, n);
+        break;
     case MAIL_DIAL:
         dial_on_mail(n);
         break;
@@ -347,7 +357,7 @@ static void lend_flush(struct shard *to)
 /* Is there something that only its own thread does, or does better? */
 static bool lend_owed(const struct shard *to)
 {
-    return to->kept || to->dirty.count || to->closed.count ||
+    return to->kept || to->dirty.count || to->closed.count || gossip_busy(to) ||
            wheel_next_ms(&to->wheel) < to->slept_until_ms;
 }
 
@@ -479,7 +489,7 @@ static bool all_empty(const struct shard *s)
 static uint64_t shard_wait_ns(struct shard *s, bool wait)
 {
     if (!wait || (s->turn && turn_busy(s->turn)) || (s->dig && dig_busy(s->dig)) ||
-        s->dirty.count || s->shaking.count || s->kept || s->rpc_ready.count ||
+        s->dirty.count || s->shaking.count || s->kept || s->rpc_ready.count || gossip_busy(s) ||
         atomic_load_explicit(&s->mbox.head, memory_order_relaxed) || (s->empty && all_empty(s)))
         return 0;
     uint64_t at = wheel_next_ms(&s->wheel);
@@ -557,6 +567,7 @@ int shard_turn(struct shard *s, bool wait)
         shard_on_timer(s, t);
     shard_take_mail(s); /* what timers and our own legs posted */
     rpc_pass(s);
+    gossip_pass(s);
     if (s->turn)
         turn_pass(s->turn);
     if (s->dig)
@@ -596,6 +607,7 @@ void shard_assert_empty(const struct shard *s)
     ASSERT(s->sending.count == 0);
     ASSERT(STAT_GET(&s->stats, tx_queued) == 0);
     ASSERT(!s->run.sink);
+    gossip_assert_empty(s);
     if (s->turn)
         turn_assert_empty(s->turn);
     if (s->dig)

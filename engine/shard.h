@@ -43,8 +43,9 @@ enum shard_mail {
     MAIL_DIG_ANSWER, /* dig_shard.c, three */
     MAIL_DIG_LETTER,
     MAIL_DIG_NEWS,
-    MAIL_DIAL, /* dial.c */
-    MAIL_RPC,  /* rpc.c; svc_dusk.c */
+    MAIL_DIAL,   /* dial.c */
+    MAIL_GOSSIP, /* svc_gossip_mail.c */
+    MAIL_RPC,    /* rpc.c; svc_dusk.c */
     MAIL_USAGE,
 };
 /* Kinds of timers of a shard. */
@@ -59,6 +60,7 @@ enum shard_timer {
     TIMER_DIG_ACCEPT,
     TIMER_DIG_HELD,
     TIMER_DIAL, /* dial.c */
+    TIMER_GOSSIP,
     TIMER_USAGE,
 };
 /* Orders from control (shard->order.bits). */
@@ -118,6 +120,7 @@ struct shard {
     struct list parts;                 /* streams with part of a message, oldest first */
     struct turn_shard *turn;           /* NULL: the TURN door is closed */
     struct dig_shard *dig;             /* NULL: the DIG door is closed */
+    struct gossip_shard *gossip;       /* NULL: no gossip here */
     struct usage *usage;               /* NULL: nobody counts */
 };
 

@@ -69,6 +69,12 @@
     X(dig_bad_heads) X(dig_bad_frames) X(dig_tls_ok) X(dig_tls_failed) X(dig_refused)              \
     X(dig_http) X(dig_messages) X(dig_errors) X(dig_relayed) X(dig_relayed_bytes)                  \
     X(dig_broadcasts) X(dig_held) X(dig_lost) X(dig_presence_lost) X(dig_mailed)                   \
+    /* Gossip: messages that came, were passed on, written to peers; dropped, by cause. */          \
+    X(gossip_offered) X(gossip_accepted) X(gossip_sent) X(gossip_out_bytes) X(gossip_own)          \
+    X(gossip_own_unheard) X(gossip_invalid) X(gossip_strange) X(gossip_duplicate)                  \
+    X(gossip_over_sender) X(gossip_over_author) X(gossip_over_topic) X(gossip_over_receiver)       \
+    X(gossip_no_memory) X(gossip_unread) X(gossip_stalled)                                         \
+    X(gossip_fed_heard) X(gossip_fed_bad) X(gossip_fed_taken)                                      \
     X(dig_punch_requests) X(dig_punch_successes) X(dig_punch_failures) X(dig_punch_dropped)
 #define STATS_GAUGES(X)                                                                            \
     X(conns) X(conns_secured) X(reservations) X(circuits) X(streams) X(chunk_bytes) X(tx_queued)\

@@ -2,6 +2,7 @@
 
 #include "engine/rpc.h"
 #include "engine/shard.h"
+#include "engine/svc_gossip.h"
 
 struct stream *stream_new(struct conn *c, enum stream_role kind)
 {
@@ -89,6 +90,8 @@ void stream_free(struct stream *st)
     struct conn *c = st->conn;
     struct shard *s = c->shard;
 
+    if (c->gossip)
+        svc_gossip_gone(st);
     yamux_detach(&st->y);
     stream_uncount(st);
     wheel_cancel(&s->wheel, &st->timer);
@@ -201,6 +204,9 @@ static void stream_start(struct stream *st, int svc)
     case SVC_GIF:
         rpc_start(st, svc);
         return;
+    case SVC_GOSSIP:
+        svc_gossip_accept(st);
+        return;
     case SVC_HOP:
         st->kind = ST_HOP;
         wheel_arm(&s->wheel, &st->timer, s->now_ms + HOP_MESSAGE_MS);
@@ -275,6 +281,8 @@ static bool stream_step(struct stream *st, struct cur *in)
         return svc_push_out_feed(st, in);
     case ST_RPC:
         return rpc_feed(st, in);
+    case ST_GOSSIP_OUT:
+        return svc_gossip_out_feed(st, in);
     default: /* ST_HOP_WAIT, ST_RPC_WAIT, ST_LINGER: nothing more is expected; it is not kept */
         cur_take(in, in->n);
         return false;
@@ -320,6 +328,10 @@ void stream_on_data(struct stream *st, struct bytes data)
         fwd_data(st->circuit, st->side, data);
         return;
     }
+    if (st->kind == ST_GOSSIP_IN) { /* it grants by itself, what it is done with */
+        svc_gossip_data(st, data);
+        return;
+    }
     if (st->in.bytes) {
         size_t kept = st->in.bytes;
 
@@ -329,23 +341,27 @@ void stream_on_data(struct stream *st, struct bytes data)
         memcpy(s->stream_join + kept, data.p, data.n);
         in = cur_of(bytes_of(s->stream_join, kept + data.n));
     }
-    while (in.n && st->kind != ST_CIRCUIT)
+    while (in.n && st->kind != ST_CIRCUIT && st->kind != ST_GOSSIP_IN)
         if (!stream_step(st, &in))
             break;
     if (!slab_find(&s->streams, idx, gen))
         return;
     if (st->kind == ST_LINGER || st->kind == ST_HOP_WAIT || st->kind == ST_RPC_WAIT)
         cur_take(&in, in.n); /* behind the end of what we answer: not kept */
-    stream_consumed(st, data.n - (st->kind == ST_CIRCUIT ? min_sz(in.n, data.n) : 0));
+    const bool theirs = st->kind == ST_CIRCUIT || st->kind == ST_GOSSIP_IN;
+
+    stream_consumed(st, data.n - (theirs ? min_sz(in.n, data.n) : 0));
     if (!slab_find(&s->streams, idx, gen))
         return;
-    if (!in.n || st->kind == ST_CIRCUIT)
+    if (!in.n || theirs)
         part_forget(st);
     if (!in.n)
         return;
     if (st->kind ==
         ST_CIRCUIT) /* behind CONNECT or STATUS: already the circuit's (libp2p.md §11.3) */
         fwd_data(st->circuit, st->side, bytes_of(in.p, in.n));
+    else if (st->kind == ST_GOSSIP_IN)
+        svc_gossip_data(st, bytes_of(in.p, in.n));
     else
         part_keep(st, bytes_of(in.p, in.n));
 }
@@ -392,6 +408,8 @@ void stream_on_credit(struct stream *st)
         fwd_leg_wake(st->circuit, st->side);
     else
         stream_talk_on(st);
+    if (st->kind == ST_GOSSIP_OUT)
+        svc_gossip_credit(st);
 }
 
 void stream_on_timer(struct stream *st)

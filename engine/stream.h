@@ -15,11 +15,13 @@ enum stream_role {
     ST_CIRCUIT,   /* a leg: source's hop stream after CONNECT, or target's stop stream after OK */
     ST_STOP,      /* outbound: negotiating and waiting for STATUS */
     ST_PING,
-    ST_PUSH,     /* inbound identify/push */
-    ST_PUSH_OUT, /* ours: negotiating, then one message */
-    ST_RPC,      /* gathering a request (rpc.h) */
-    ST_RPC_WAIT, /* it is with whoever answers, or its answer is on its way */
-    ST_LINGER,   /* we said all and FIN; waiting for theirs */
+    ST_PUSH,       /* inbound identify/push */
+    ST_PUSH_OUT,   /* ours: negotiating, then one message */
+    ST_RPC,        /* gathering a request (rpc.h) */
+    ST_RPC_WAIT,   /* it is with whoever answers, or its answer is on its way */
+    ST_GOSSIP_IN,  /* a peer's RPCs (svc_gossip.h) */
+    ST_GOSSIP_OUT, /* ours to it */
+    ST_LINGER,     /* we said all and FIN; waiting for theirs */
 };
 
 enum stream_count {

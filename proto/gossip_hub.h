@@ -127,6 +127,7 @@ struct gossip_tables {
 struct gossip_peer {
     struct peer_id id;
     bool joined;
+    bool trusted; /* one of the operator's relays: it brings what many wrote */
     bool deaf;    /* takes nothing: no stream to it */
     uint8_t subs; /* topics that go to it by this connection, as bits */
     uint8_t say;  /* SUBSCRIBEs that it shall be sent */
@@ -186,9 +187,9 @@ void gossip_hub_init(struct gossip_hub *h, const struct gossip_limits *limits,
                      const struct gossip_calls *calls, void *arg);
 void gossip_hub_clear(struct gossip_hub *h); /* everybody has left: the cache goes */
 
-/* `records`: it is one of the operator's relays, and is told of the fourth topic too. */
+/* `trusted`: one of the operator's relays, which is told of the fourth topic too. */
 void gossip_hub_join(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p,
-                     const struct peer_id *id, bool records);
+                     const struct peer_id *id, bool trusted);
 /* The topics that it took along: a peer says SUBSCRIBE on its first connection only, so another one
  * of the same peer inherits them; here, or by the caller on another shard (gossip_hub_inherit). */
 uint8_t gossip_hub_leave(struct gossip_hub *h, struct gossip_peer *p);
@@ -206,6 +207,8 @@ struct gossip_take {
     uint64_t id;
     enum gossip_topic topic;
     struct peer_id author;
+    bool trusted; /* the author is ourselves or one of the operator's relays: no budget of its own.
+                     The caller sets it between offering and admitting */
 };
 /* true: worth verifying, and paid for by who brought it. false: counted. */
 bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *from,
