@@ -135,21 +135,21 @@ bool peer_record_open(struct bytes envelope, struct peer_record *r)
     struct envelope e;
     wire_PeerRecord pb = { 0 };
     struct peer_id id;
-    struct bytes domain;
+    struct bytes domain = bytes_str(RECORD_DOMAIN);
+    bool legacy;
 
     pb.addresses.each = check_address;
     if (!envelope_decode(envelope, &e))
         return false;
-    if (bytes_eq(e.payload_type, bytes_of(record_type, sizeof(record_type))))
-        domain = bytes_str(RECORD_DOMAIN);
-    else if (bytes_eq(e.payload_type, bytes_str(record_type_legacy)))
+    legacy = bytes_eq(e.payload_type, bytes_str(record_type_legacy));
+    if (legacy)
         domain = bytes_str(RECORD_DOMAIN_LEGACY);
-    else
+    else if (!bytes_eq(e.payload_type, bytes_of(record_type, sizeof(record_type))))
         return false;
     if (!wire_decode(e.payload, wire_PeerRecord_fields, &pb) || !peer_id_decode(pb.peer_id, &id) ||
         !signed_by(&e, &id) || !envelope_verify(&e, domain))
         return false;
-    *r = (struct peer_record){ id, pb.seq, e.payload };
+    *r = (struct peer_record){ id, e.key.type, legacy, pb.seq, e.payload };
     return true;
 }
 

@@ -43,6 +43,8 @@ bool voucher_open(struct bytes envelope, struct voucher *v); /* verified, relay 
 /* Peer records, both domains of libp2p.md §1.4. Addresses borrow. */
 struct peer_record {
     struct peer_id id;
+    enum key_type key; /* the signer's */
+    bool legacy;       /* in rust's domain, else in the standard one */
     uint64_t seq;
     struct bytes addresses; /* walk cur_of(addresses) with peer_record_next */
 };

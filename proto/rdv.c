@@ -37,7 +37,7 @@ const struct rdv_rules rdv_rules_dusk = {
     .reply_max = RDV_REPLY_MAX - 1024,
     .empty_ns = true,
     .discover_all = true,
-    .strict_addrs = true,
+    .rust_records = true,
     .short_cookie_silent = true,
     .own_peer_ns = true,
 };
@@ -53,13 +53,49 @@ static enum rdv_status check_ns(const struct rdv_rules *r, struct bytes ns)
     return RDV_OK;
 }
 
-static bool addresses_parse(const struct peer_record *record)
+/* What rust's multiaddr has always had. It knows neither http-path nor a certhash past 64 bytes. */
+static bool rust_address(struct bytes multiaddr)
+{
+    struct cur rest = cur_of(multiaddr);
+    struct maddr_part part;
+
+    if (!maddr_valid(multiaddr))
+        return false;
+    while (maddr_next(&rest, &part)) {
+        switch (part.code) {
+        case MADDR_IP4:
+        case MADDR_IP6:
+        case MADDR_DNS:
+        case MADDR_DNS4:
+        case MADDR_DNS6:
+        case MADDR_DNSADDR:
+        case MADDR_TCP:
+        case MADDR_UDP:
+        case MADDR_P2P:
+        case MADDR_P2P_CIRCUIT:
+        case MADDR_QUIC:
+        case MADDR_QUIC_V1:
+        case MADDR_TLS:
+        case MADDR_NOISE:
+        case MADDR_WS:
+        case MADDR_WSS:
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rdv_rust_reads(const struct peer_record *record)
 {
     struct cur rest = cur_of(record->addresses);
     struct bytes multiaddr;
 
+    if (!record->legacy || record->key != KEY_ED25519) /* the others need features of its build */
+        return false;
     while (peer_record_next(&rest, &multiaddr)) /* within RDV_RECORD_MAX */
-        if (!maddr_valid(multiaddr))
+        if (!rust_address(multiaddr))
             return false;
     return !rest.bad;
 }
@@ -83,7 +119,7 @@ enum rdv_status rdv_check_register(const struct rdv_rules *r, const struct rdv_m
 
     if (!m->has_ns || check_ns(r, m->ns) != RDV_OK)
         return RDV_INVALID_NAMESPACE;
-    if (!peer_record_open(m->record, &record) || (r->strict_addrs && !addresses_parse(&record)))
+    if (!peer_record_open(m->record, &record) || (r->rust_records && !rdv_rust_reads(&record)))
         return RDV_INVALID_RECORD;
     if (!peer_id_eq(&record.id, remote) || (r->own_peer_ns && of_another(m->ns, remote)))
         return RDV_NOT_AUTHORIZED;

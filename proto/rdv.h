@@ -52,13 +52,14 @@ struct rdv_rules {
     uint32_t total_max;
     uint32_t results_max; /* records in one DISCOVER reply */
     uint32_t reply_max;   /* bytes of one, prefix included; fewer records go out rather than more */
-    bool zero_ttl_default;    /* an explicit ttl of 0 asks for the default (else 102) */
-    bool empty_ns;            /* "" is a namespace like others (else 100) */
-    bool discover_all;        /* DISCOVER without namespace lists them all (else 100) */
-    bool remaining_ttl;       /* DISCOVER tells what is left of a ttl (else what was granted) */
-    bool lower_seq_refused;   /* a record older than the one it replaces (else not compared) */
-    bool strict_addrs;        /* each address must parse (else a bad one fails by itself, §1.3) */
-    bool unknown_cookie_103;  /* (else such a cookie is a fresh start) */
+    bool zero_ttl_default;   /* an explicit ttl of 0 asks for the default (else 102) */
+    bool empty_ns;           /* "" is a namespace like others (else 100) */
+    bool discover_all;       /* DISCOVER without namespace lists them all (else 100) */
+    bool remaining_ttl;      /* DISCOVER tells what is left of a ttl (else what was granted) */
+    bool lower_seq_refused;  /* a record older than the one it replaces (else not compared) */
+    bool rust_records;       /* only what rdv_rust_reads (else both domains, keys of every kind, and
+                              * a bad address fails by itself, libp2p.md §1.3, §1.4) */
+    bool unknown_cookie_103; /* (else such a cookie is a fresh start) */
     bool short_cookie_silent; /* below 8 bytes: undecodable (else 103, and an empty one is none) */
     bool own_peer_ns; /* dusk/peer/ID is for that peer (else anybody's; dusk.md §14). Over: 200 */
     bool status_text; /* refusals say a word of why */
@@ -88,6 +89,10 @@ struct rdv_register {
     uint32_t ttl_s;      /* granted */
     uint64_t seq;        /* of the peer record */
 };
+/* Will rust-libp2p 0.54 read it? One record that it does not makes its client drop the whole reply
+ * and with it everybody else in that namespace; so any peer could empty a namespace for all. */
+struct peer_record; /* proto/envelope.h */
+bool rdv_rust_reads(const struct peer_record *record);
 /* Judges in this order: namespace (100), record (101), whose it is (200), ttl (102). A signature is
  * verified, so this is the expensive call: about a handshake's share. */
 enum rdv_status rdv_check_register(const struct rdv_rules *r, const struct rdv_msg *m,
