@@ -309,6 +309,19 @@ static bool finish_turn(struct draft *d)
     return true;
 }
 
+static bool finish_gif(const struct config *c)
+{
+    size_t n = strlen(c->gif_url);
+
+    if (strncmp(c->gif_url, "https://", 8) == 0 && n > 8 && !strpbrk(c->gif_url, " ?#@") &&
+        c->gif_url[n - 1] != '/')
+        return true;
+    config_refuse("--gif-url=%s: accepted is https://HOST, with a port and a path if need be, "
+                  "without a slash at the end",
+                  c->gif_url);
+    return false;
+}
+
 /* Networks are refused at the door, before a handshake costs anything. Peers are let in and told:
  * RESERVE and CONNECT answer 202, which their operator can see, and the connection idles out. */
 static bool add_rules(struct acl_rule *rules, size_t *n, bool deny, unsigned count,
@@ -370,7 +383,7 @@ bool config_finish(struct draft *d)
 
     static_assert(SHARDS_MAX == 64, "the range of --shards in config_flags.c");
     if (!finish_p2p(d) || !finish_http(d) || !finish_paths(d) || !finish_turn(d) ||
-        !finish_acl(d) || !config_dig_finish(d))
+        !finish_acl(d) || !finish_gif(c) || !config_dig_finish(d))
         return false;
     c->circuit_limit.present = c->circuit_limit.duration_s || c->circuit_limit.data_bytes;
     finish_notes(d);

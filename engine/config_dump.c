@@ -73,7 +73,7 @@ void setting_text(const struct config *c, const struct setting *s, unsigned i, c
 
     out[0] = '\0';
     if (s->secret) {
-        snprintf(out, cap, "***");
+        snprintf(out, cap, "%s", s->kind == SET_TEXT && !at[0] ? "" : "***");
         return;
     }
     switch (s->kind) {

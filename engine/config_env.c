@@ -237,6 +237,19 @@ static void dusk_turn_env(struct draft *d)
     port_env(d, "DUSK_TURN_PORT_RANGE_END", &c->turn_port_hi, false);
 }
 
+static void dusk_gif_env(struct draft *d)
+{
+    const char *key = env_own(d, "KLIPY_API_KEY"), *test = env_own(d, "KLIPY_TEST_KEY");
+
+    if (key && !draft_set(d, setting_find("gif-key"), key))
+        draft_note(d, "KLIPY_API_KEY is ignored: accepted is %s", d->why);
+    if (test && (strcmp(test, "true") == 0 || strcmp(test, "1") == 0)) { /* exactly these (§9) */
+        bool kept = draft_set(d, setting_find("gif-limited"), "true");
+
+        ASSERT(kept);
+    }
+}
+
 static bool apply_preset(struct draft *d)
 {
     const char *rust = env_get(d->envp, "RUST_LOG");
@@ -267,6 +280,7 @@ static bool apply_preset(struct draft *d)
     }
     if (d->c->preset == PRESET_DUSK) {
         dusk_turn_env(d);
+        dusk_gif_env(d);
         dusk_peer_relays(d);
     }
     return d->c->preset != PRESET_DIG || config_dig_env_apply(d);

@@ -181,6 +181,47 @@ Test(config_env, our_own_peer_relay_refuses_a_bad_value)
     cr_expect_eq(load_env(ENV(many), "sluice", NULL), 2, "one too many");
 }
 
+Test(config_env, the_gif_key_is_dusks_and_a_secret)
+{
+    char text[CONFIG_TEXT_MAX];
+    const struct setting *key = setting_find("gif-key");
+
+    cr_assert_eq(load_env(ENV("KLIPY_API_KEY=k1", "KLIPY_TEST_KEY=1"), "dusk-relay", NULL), 0);
+    cr_expect_str_eq(c.gif_key, "k1");
+    cr_expect_str_eq(c.gif_url, "https://api.klipy.com");
+    cr_expect(c.gif_on);
+    cr_expect(c.gif_limited);
+    setting_text(&c, key, 0, text, sizeof(text));
+    cr_expect_str_eq(text, "***");
+    cr_assert_eq(load_env(ENV("KLIPY_API_KEY=", "KLIPY_TEST_KEY=yes"), "dusk-relay", NULL), 0);
+    cr_expect_str_eq(c.gif_key, "", "empty is unset");
+    cr_expect_not(c.gif_limited, "true and 1 alone (dusk.md §9)");
+    setting_text(&c, key, 0, text, sizeof(text));
+    cr_expect_str_eq(text, "");
+    cr_assert_eq(load_env(ENV("KLIPY_TEST_KEY=true"), "dusk-relay", NULL), 0);
+    cr_expect(c.gif_limited);
+    cr_assert_eq(load_env(ENV("KLIPY_API_KEY=k1"), "sluice", NULL), 0);
+    cr_expect_str_eq(c.gif_key, "", "of that preset alone");
+    cr_expect_not(c.gif_on);
+    cr_assert_eq(load_env(ENV("KLIPY_API_KEY=k1"), "dusk-relay", "--gif-key=k2", NULL), 0);
+    cr_expect_str_eq(c.gif_key, "k2", "the flag wins");
+}
+
+Test(config_env, the_gif_service_is_reached_by_https)
+{
+    static const char *const bad[] = { "http://a.example",    "https://",
+                                       "a.example",           "https://a/",
+                                       "https://u@a.example", "https://a.example?x" };
+    char flag[64];
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        snprintf(flag, sizeof(flag), "--gif-url=%s", bad[i]);
+        cr_expect_eq(LOAD(flag), 2, "%s", bad[i]);
+        cr_expect(strstr(said, "--gif-url="), "%s", said);
+    }
+    cr_expect_eq(LOAD("--gif-url=https://127.0.0.1:8443/base"), 0, "%s", said);
+}
+
 Test(config_env, dusk_reads_the_nearest_dotenv_under_the_real_environment)
 {
     char dir[] = "/tmp/sluice-env-XXXXXX", path[64];
