@@ -5,6 +5,8 @@
  * disk. */
 #include "store/env.h"
 
+#include "store/page.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -18,9 +20,10 @@
 enum {
     ENV_FLAGS = MDB_NOSUBDIR | MDB_NOTLS,
     ENV_MODE = 0600,
-    READERS_MAX = 16, /* the daemon, and a few of sluicectl */
-    BACKOFF_TXNS = 8, /* after ENOSPC, so many transactions only delete */
-    MAP_STEP = 2,     /* what the kernel will not map is tried by halves */
+    READERS_MAX = 16,   /* the daemon, and a few of sluicectl */
+    BACKOFF_TXNS = 8,   /* after ENOSPC, so many transactions only delete */
+    VERIFY_TRIES = 100, /* beside a daemon that commits */
+    MAP_STEP = 2,       /* what the kernel will not map is tried by halves */
 };
 #define MAP_LEAST ((uint64_t)64 << 20) /* below, no smaller one is tried */
 /* Additions leave so much of map and disk to deletions, which need pages too: a B-tree is copied
@@ -66,18 +69,29 @@ static struct bytes of_val(MDB_val v)
 
 /* ---- environment --------------------------------------------------------------------------- */
 
+#define WAY_OUT                                                                                    \
+    "sluicectl store check says more; move it away to begin anew, or put a backup (sluicectl "     \
+    "store backup) in its place"
+
 static void say(char *why, size_t cap, const char *path, int rc)
 {
     if (rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC)
-        snprintf(why, cap,
-                 "%s is damaged: sluicectl store check says how; move it away to begin anew, or "
-                 "put a backup (sluicectl store backup) in its place",
-                 path);
+        snprintf(why, cap, "%s is damaged: " WAY_OUT, path);
     else if (rc == MDB_VERSION_MISMATCH)
         snprintf(why, cap, "%s was written by another version of LMDB; this is %s", path,
                  MDB_VERSION_STRING);
     else
         snprintf(why, cap, "%s: %s", path, mdb_strerror(rc));
+}
+
+/* What LMDB finds while it runs: it would say "Assertion failed" and nothing of the file. */
+static void on_assert(MDB_env *env, const char *what)
+{
+    const char *path = NULL;
+
+    (void)mdb_env_get_path(env, &path);
+    fprintf(stderr, "%s is damaged (%s): " WAY_OUT "\n", path ? path : STORE_FILE, what);
+    abort();
 }
 
 /* Our own locks and readers are per open, so that each try is a new environment. */
@@ -92,6 +106,8 @@ static int open_sized(const char *path, uint64_t map, bool read_only, MDB_env **
         rc = mdb_env_set_maxreaders(*env, READERS_MAX);
     if (!rc)
         rc = mdb_env_set_mapsize(*env, map);
+    if (!rc)
+        rc = mdb_env_set_assert(*env, on_assert);
     if (!rc)
         rc = mdb_env_open(*env, path, ENV_FLAGS | (read_only ? MDB_RDONLY : 0), ENV_MODE);
     if (rc) {
@@ -115,6 +131,30 @@ static int open_largest(struct store *s, uint64_t map)
 
         (void)mdb_env_info(s->env, &info);
         s->map_bytes = info.me_mapsize;
+    }
+    return rc;
+}
+
+/* Whether the file is whole, before LMDB follows where it leads. */
+static int verify(struct store *s, bool deep, char *why, size_t cap)
+{
+    int rc = -EAGAIN, fd, err = mdb_env_get_fd(s->env, &fd);
+
+    if (err)
+        return to_errno(err);
+    for (int i = 0; rc == -EAGAIN && i < VERIFY_TRIES; i++) {
+        MDB_txn *t; /* held: the pages of its snapshot are not written again */
+        char how[256] = "";
+
+        err = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &t);
+        if (err)
+            return to_errno(err);
+        rc = page_walk(fd, mdb_txn_id(t), deep, how, sizeof(how));
+        mdb_txn_abort(t);
+        if (rc == -EIO)
+            snprintf(why, cap, "%s is damaged: %s: " WAY_OUT, s->path, how);
+        else if (rc)
+            snprintf(why, cap, "%s: %s", s->path, strerror(-rc));
     }
     return rc;
 }
@@ -164,8 +204,15 @@ int env_open(struct store *s, const struct store_opts *o, char *why, size_t cap)
         return -ENOENT;
     }
     rc = open_largest(s, map);
-    if (!rc)
+    if (!rc) {
+        int err = verify(s, o->verify, why, cap);
+
+        if (err) {
+            env_close(s);
+            return err;
+        }
         rc = open_trees(s);
+    }
     if (!rc)
         rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->r);
     if (rc) {

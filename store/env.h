@@ -58,8 +58,9 @@ struct store {
     uint64_t value_pages; /* of w's values that have pages of their own */
     bool refuses;         /* an addition was, in the last transaction that had one */
     unsigned backoff;     /* so many transactions more refuse additions: the disk was full */
-    bool seq_dirty;
-    uint64_t next_seq; /* never goes back, not even when a commit fails */
+    bool counts_dirty;    /* next_seq or namespaces is to be written */
+    uint64_t next_seq;    /* never goes back, not even when a commit fails */
+    uint64_t namespaces, namespaces_before; /* and when w began */
     uint64_t map_bytes;
     bool read_only;
     char path[1024];

@@ -8,14 +8,29 @@
 
 static const struct bytes key_schema = { (const uint8_t *)"schema", 6 };
 static const struct bytes key_hash = { (const uint8_t *)"hash", 4 };
-static const struct bytes key_next = { (const uint8_t *)"seq", 3 };
+static const struct bytes key_counts = { (const uint8_t *)"counts", 6 };
 
-int schema_put_seq(struct store *s)
+int schema_put_counts(struct store *s)
 {
-    uint8_t v[8];
+    uint8_t v[16];
 
     put_u64(v, s->next_seq);
-    return db_put(s, T_META, key_next, bytes_of(v, sizeof(v)));
+    put_u64(v + 8, s->namespaces);
+    return db_put(s, T_META, key_counts, bytes_of(v, sizeof(v)));
+}
+
+int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
+{
+    struct bytes v;
+    struct cur c;
+    int rc = db_get(s, s->r, T_META, key_counts, &v);
+
+    if (rc)
+        return rc;
+    c = cur_of(v);
+    *next_seq = cur_u64(&c);
+    *namespaces = cur_u64(&c);
+    return c.bad || c.n || !*next_seq ? -EIO : 0;
 }
 
 static int put_schema(struct store *s)
@@ -90,7 +105,7 @@ static int complete(struct store *s, bool fresh)
     s->rng(s->hash_key, sizeof(s->hash_key));
     rc = db_put(s, T_META, key_hash, bytes_of(s->hash_key, sizeof(s->hash_key)));
     if (!rc)
-        rc = schema_put_seq(s);
+        rc = schema_put_counts(s);
     if (!rc && fresh)
         rc = put_schema(s);
     if (rc) {
@@ -131,14 +146,13 @@ static int meta_read(struct store *s, enum meta *m, uint32_t *schema)
     rc = db_get(s, s->r, T_META, key_hash, &v);
     if (!rc && v.n == sizeof(s->hash_key)) {
         memcpy(s->hash_key, v.p, v.n);
-        rc = db_get(s, s->r, T_META, key_next, &v);
+        rc = schema_get_counts(s, &s->next_seq, &s->namespaces);
     }
-    if (!rc) {
-        c = cur_of(v);
-        s->next_seq = cur_u64(&c);
-        *m = c.bad || c.n || !s->next_seq ? META_NOT_OURS : META_OK;
-    } else if (rc == -ENOENT) {
+    if (rc == -ENOENT) {
         *m = META_PART;
+        rc = 0;
+    } else if (rc == -EIO) {
+        *m = META_NOT_OURS;
         rc = 0;
     }
 done:

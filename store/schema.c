@@ -141,24 +141,6 @@ bool open_reg(struct bytes key, struct bytes v, struct store_reg *r)
     return !k.bad && k.n == 0 && !c.bad && peer_from(peer, &r->peer);
 }
 
-struct bytes val_ns(uint8_t at[VALUE_MAX], uint32_t regs, struct bytes ns)
-{
-    struct wcur w = val_start(at);
-
-    wcur_u32(&w, regs);
-    wcur_put(&w, ns);
-    return val_end(at, &w);
-}
-
-bool open_ns(struct bytes v, uint32_t *regs, struct bytes *ns)
-{
-    struct cur c = val_open(v);
-
-    *regs = cur_u32(&c);
-    *ns = cur_take(&c, c.n);
-    return !c.bad;
-}
-
 struct bytes val_profile(uint8_t at[VALUE_MAX], const struct store_profile *p)
 {
     struct wcur w = val_start(at);

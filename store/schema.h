@@ -13,6 +13,7 @@ enum {
     SEQ_KEY = 8,
     OWN_KEY = HASH_BYTES + HASH_BYTES,           /* peer, namespace */
     NS_KEY = HASH_BYTES + SEQ_KEY,               /* namespace, seq; seq 0 is the namespace's head */
+    NS_HEAD = 4,                                 /* bytes of a head: how many; from two on */
     END_SEQ_KEY = 8 + 1 + SEQ_KEY,               /* when, END_REG, seq */
     END_BAN_KEY = 8 + 1 + 1 + STORE_BAN_KEY_MAX, /* when, END_BAN, kind, key */
     TURN_KEY = 1 + 2 * STORE_TURN_TEXT_MAX,
@@ -24,9 +25,11 @@ enum {
 static_assert(TURN_KEY - KEY_MAX <= 0, "LMDB's bound");
 #define DAY_S 86400u
 
-/* T_META: "schema" u32, "hash" 16 bytes, "seq" u64. */
+/* T_META: "schema" u32, "hash" 16 bytes, "counts": next seq u64, namespaces u64. */
 MUST_USE int schema_open(struct store *s, char *why, size_t cap); /* reads, makes or migrates */
-MUST_USE int schema_put_seq(struct store *s);
+MUST_USE int schema_put_counts(struct store *s);
+/* As the snapshot s->r has them. */
+MUST_USE int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces);
 
 /* ---- keys ---------------------------------------------------------------------------------- */
 
@@ -54,7 +57,6 @@ void key_usage(struct key *k, uint32_t day, const struct peer_id *peer);
 /* ---- values: made in `at`, with their CRC; opened ones borrow ------------------------------- */
 
 struct bytes val_reg(uint8_t at[VALUE_MAX], const struct store_reg *r);
-struct bytes val_ns(uint8_t at[VALUE_MAX], uint32_t regs, struct bytes ns);
 struct bytes val_profile(uint8_t at[VALUE_MAX], const struct store_profile *p);
 struct bytes val_turn(uint8_t at[VALUE_MAX], const struct store_turn_user *u);
 struct bytes val_secret(uint8_t at[VALUE_MAX], struct bytes secret);
@@ -64,7 +66,6 @@ struct bytes val_usage(uint8_t at[VALUE_MAX], const struct store_usage *u, uint3
 
 /* false: its CRC or its shape is wrong. */
 MUST_USE bool open_reg(struct bytes key, struct bytes v, struct store_reg *r);
-MUST_USE bool open_ns(struct bytes v, uint32_t *regs, struct bytes *ns);
 MUST_USE bool open_profile(struct bytes key, struct bytes v, struct store_profile *p);
 MUST_USE bool open_turn(struct bytes key, struct bytes v, struct store_turn_user *u);
 MUST_USE bool open_secret(struct bytes v, struct bytes *secret);

@@ -130,7 +130,8 @@ size_t store_map_bytes(const struct store *s)
 int store_begin(struct store *s)
 {
     s->changes_n = 0;
-    s->seq_dirty = false;
+    s->counts_dirty = false;
+    s->namespaces_before = s->namespaces;
     return env_begin(s);
 }
 
@@ -139,20 +140,24 @@ int store_commit(struct store *s)
     int rc;
 
     ASSERT(s->w);
-    if (s->seq_dirty && !s->broken) {
-        rc = schema_put_seq(s);
+    if (s->counts_dirty && !s->broken) {
+        rc = schema_put_counts(s);
         if (rc)
             (void)op_fail(s, rc);
     }
     rc = env_commit(s);
     if (!rc)
         profile_committed(s);
+    else
+        s->namespaces = s->namespaces_before;
     s->changes_n = 0;
     return rc;
 }
 
 void store_abort(struct store *s)
 {
+    if (s->w)
+        s->namespaces = s->namespaces_before;
     env_abort(s);
     s->changes_n = 0;
 }
@@ -290,7 +295,7 @@ int store_stats(struct store *s, struct store_stats *st)
             .free_bytes = n.free_bytes,
             .file_bytes = n.file_bytes,
             .regs = db_count(s, s->r, T_REG),
-            .namespaces = db_count(s, s->r, T_NS) - db_count(s, s->r, T_REG),
+            .namespaces = s->namespaces,
             .profiles = db_count(s, s->r, T_PROFILE),
             .turn_users = db_count(s, s->r, T_TURN),
             .bans = db_count(s, s->r, T_BAN),

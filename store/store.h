@@ -69,6 +69,7 @@ struct store_opts {
     uint64_t map_bytes;              /* 0: STORE_MAP_DEFAULT; less when the kernel gives less */
     bool read_only;                  /* for sluicectl beside a running daemon: no begin, no secret
                                       * made, a missing file is -ENOENT */
+    bool verify;                     /* read every page of the file first: sluicectl store check */
     void (*rng)(void *to, size_t n); /* for hash keys and secrets; NULL only if read_only */
     struct store_limits limits;
 };
@@ -77,7 +78,8 @@ struct store;
 
 /* 0, or -errno and one line in `why`, naming the file and the way out. *out is given. A process
  * opens a file once at a time (LMDB's locks are the process's); after fork the child opens anew.
- * Takes milliseconds whatever is inside; store_load follows. */
+ * A cut file and one whose trees lead nowhere are refused; damage to single records is met later,
+ * counted (store_stats.corrupt) and passed over. Takes milliseconds; store_load follows. */
 MUST_USE int store_open(const struct store_opts *o, struct store **out, char *why, size_t cap);
 void store_close(struct store *s); /* aborts what is open; NULL is fine */
 /* Brings at most `max` profiles more into the search index. *done: all are. Until then searches
@@ -235,8 +237,7 @@ MUST_USE int store_stats(struct store *s, struct store_stats *st);
 
 typedef void store_line_fn(void *ctx, const char *line); /* without its newline */
 /* Walks everything, cross-checks indexes, counters and checksums; a line per finding, at most 100,
- * and one of sums. *bad = findings. A file that is broken below that may end the process by a
- * signal: sluicectl runs it in a child and says so. */
+ * and one of sums. *bad = findings. Of the pages below records opts.verify is the check. */
 MUST_USE int store_check(struct store *s, store_line_fn *fn, void *ctx, uint64_t *bad);
 /* A line per record; of secrets, keys and envelopes only that they are there, and how long. */
 MUST_USE int store_dump(struct store *s, store_line_fn *fn, void *ctx);

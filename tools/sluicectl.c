@@ -1,6 +1,7 @@
-/* sluicectl: asks a running daemon through its admin socket. It knows that socket and nothing else:
- * one request line, JSON lines back (engine/admin.c), shown as tables or, with --json, as they
- * come. Exit status: 0 done, 1 not reached or refused, 2 not understood. */
+/* sluicectl: asks a running daemon through its admin socket, and reads its store (ctl_store.c). Of
+ * the daemon it knows that socket: one request line, JSON lines back (engine/admin.c), shown as
+ * tables or, with --json, as they come. Exit status: 0 done, 1 not reached or refused, 2 not
+ * understood. */
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include "engine/datadir.h"
 #include "tools/ctl_json.h"
 #include "tools/ctl_show.h"
+#include "tools/ctl_store.h"
 
 enum {
     PATH_BYTES = 1024,
@@ -32,15 +34,22 @@ static const struct {
     const char *name;
     bool takes_arg;
 } commands[] = {
-    { "status", false },          { "conns", false },  { "circuits", false },
-    { "allocations", false },     { "dig", false },    { "drain", true },
-    { "turn-credentials", true }, { "reload", false }, { "log-level", true },
+    { "status", false },
+    { "conns", false },
+    { "circuits", false },
+    { "allocations", false },
+    { "dig", false },
+    { "drain", true },
+    { "turn-credentials", true },
+    { "reload", false },
+    { "log-level", true },
+    { "store", true },
 };
 
 struct wanted {
     bool json;
     const char *data, *socket, *preset;
-    const char *command, *arg, *ttl;
+    const char *command, *arg, *dest, *ttl;
     bool takes_arg;
 };
 
@@ -188,7 +197,11 @@ static const char doc[] =
     "  drain [SECS]        refuse what is new, let what runs run on, then end\n"
     "  log-level [LEVEL]   show or set: error, warn, info, debug, trace\n"
     "  reload              read the configuration again\n"
+    "  store check         reads the whole store and says whether it is sound\n"
+    "  store dump          its records, a line each, without secrets\n"
+    "  store backup FILE   a compact copy of it, taken at once, whole or not at all\n"
     "\n"
+    "store reads the data directory itself, whether the daemon runs or not.\n"
     "Without --socket or --data the directory is looked for where the daemon puts it: "
     "$SLUICE_CONTROL, "
     "$SLUICE_DATA, $STATE_DIRECTORY, $XDG_DATA_HOME/sluice, ~/.local/share/sluice, ./var.\n"
@@ -215,6 +228,11 @@ static bool all_digits(const char *text)
 static const char *complaint(const struct wanted *w)
 {
     bool credentials = strcmp(w->command, "turn-credentials") == 0;
+
+    if (strcmp(w->command, "store") == 0 && w->json)
+        return "store has no --json";
+    if (strcmp(w->command, "store") == 0 && ctl_store_complaint(w->arg, w->dest))
+        return ctl_store_complaint(w->arg, w->dest);
 
     if (w->ttl && !credentials)
         return "--ttl is for turn-credentials";
@@ -256,6 +274,8 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
             argp_error(state, "unknown command: %s", arg);
         else if (w->command != arg && w->takes_arg && !w->arg)
             w->arg = arg;
+        else if (w->command != arg && strcmp(w->command, "store") == 0 && !w->dest)
+            w->dest = arg;
         else if (w->command != arg)
             argp_error(state, "unexpected argument: %s", arg);
         return 0;
@@ -279,24 +299,34 @@ static const char *env_get(const void *ctx, const char *name)
     return value && *value ? value : NULL;
 }
 
+static bool data_path(const struct wanted *w, char *dir, size_t cap)
+{
+    const char *data = w->data ? w->data : env_get(NULL, "SLUICE_DATA");
+    const char *preset = w->preset ? w->preset : env_get(NULL, "SLUICE_PRESET");
+    bool homeless;
+    int n;
+
+    if (!data)
+        return datadir_default(preset && strcmp(preset, "dusk") == 0, env_get, NULL, dir, cap,
+                               &homeless);
+    n = snprintf(dir, cap, "%s", data);
+    return n >= 0 && (size_t)n < cap;
+}
+
 /* As the daemon decides it: the socket, then the directory, said by flag or environment. */
 static bool socket_path(const struct wanted *w, char *path, size_t cap)
 {
     const char *socket_env = env_get(NULL, "SLUICE_CONTROL");
-    const char *data = w->data ? w->data : env_get(NULL, "SLUICE_DATA");
-    const char *preset = w->preset ? w->preset : env_get(NULL, "SLUICE_PRESET");
     char dir[PATH_BYTES];
-    bool homeless;
     int n;
 
     if (w->socket || (!w->data && socket_env)) {
         n = snprintf(path, cap, "%s", w->socket ? w->socket : socket_env);
         return n >= 0 && (size_t)n < cap;
     }
-    if (!data && !datadir_default(preset && strcmp(preset, "dusk") == 0, env_get, NULL, dir,
-                                  sizeof(dir), &homeless))
+    if (!data_path(w, dir, sizeof(dir)))
         return false;
-    n = snprintf(path, cap, "%s/%s", data ? data : dir, DATADIR_SOCKET);
+    n = snprintf(path, cap, "%s/%s", dir, DATADIR_SOCKET);
     return n >= 0 && (size_t)n < cap;
 }
 
@@ -311,6 +341,12 @@ int main(int argc, char **argv)
     argp_err_exit_status = EXIT_USAGE;
     if (argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &w))
         return EXIT_USAGE;
+    if (strcmp(w.command, "store") == 0) {
+        if (data_path(&w, path, sizeof(path)))
+            return ctl_store(path, w.arg, w.dest);
+        fprintf(stderr, "sluicectl: the path of the data directory is too long\n");
+        return EXIT_USAGE;
+    }
     if (!socket_path(&w, path, sizeof(path))) {
         fprintf(stderr, "sluicectl: the path of the socket is too long\n");
         return EXIT_USAGE;

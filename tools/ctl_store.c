@@ -1,0 +1,61 @@
+#include "tools/ctl_store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "store/store.h"
+
+const char *ctl_store_complaint(const char *verb, const char *dest)
+{
+    if (!verb ||
+        (strcmp(verb, "check") != 0 && strcmp(verb, "dump") != 0 && strcmp(verb, "backup") != 0))
+        return "store wants one of check, dump, backup FILE";
+    if (strcmp(verb, "backup") == 0 && (!dest || !dest[0]))
+        return "store backup wants the name of a file";
+    if (strcmp(verb, "backup") != 0 && dest)
+        return "only store backup wants a file";
+    return NULL;
+}
+
+static void print(void *ctx, const char *line)
+{
+    (void)ctx;
+    puts(line);
+}
+
+int ctl_store(const char *dir, const char *verb, const char *dest)
+{
+    /* Every page is read first: on a damaged file LMDB would end us by a signal. */
+    struct store_opts o = { .dir = dir, .read_only = true, .verify = true };
+    char why[STORE_WHY_MAX] = "";
+    uint64_t bad = 0;
+    struct store *s;
+    int rc = store_open(&o, &s, why, sizeof(why));
+
+    if (rc) {
+        fprintf(stderr, "sluicectl: %s\n", why);
+        return 1;
+    }
+    if (strcmp(verb, "backup") == 0) {
+        rc = store_backup(s, dest, why, sizeof(why));
+        if (!rc)
+            printf("backup: %s\n", dest);
+        else
+            fprintf(stderr, "sluicectl: %s\n", why);
+    } else if (strcmp(verb, "dump") == 0) {
+        rc = store_dump(s, print, NULL);
+        if (rc)
+            fprintf(stderr, "sluicectl: %s\n", strerror(-rc));
+    } else {
+        rc = store_check(s, print, NULL, &bad);
+        if (rc)
+            fprintf(stderr, "sluicectl: %s\n", strerror(-rc));
+        else if (bad)
+            fprintf(stderr, "sluicectl: the store is damaged: what is named above is passed over "
+                            "by the daemon; a backup in its place brings it back\n");
+    }
+    store_close(s);
+    if (fflush(stdout) || ferror(stdout))
+        return 1;
+    return rc || bad ? 1 : 0;
+}
