@@ -1,8 +1,6 @@
 #include "engine/errand.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -10,9 +8,12 @@
 #include <time.h>
 
 #include "engine/clock.h"
+#include "engine/fetch.h"
+#include "engine/resolve.h"
 #include "engine/rng.h"
 
 struct job {
+    struct errand *e;
     char name[CONFIG_TEXT_MAX];
     bool failing, has[TURN_FAMILIES];
     struct netaddr ip[TURN_FAMILIES];
@@ -22,8 +23,12 @@ struct errand {
     struct turn_host *host;
     struct logq *log;
     struct errand_opts opts;
+    struct mbox mbox; /* of struct errand_call */
+    struct resolve *resolve;
+    struct fetch *fetch;
     struct job job[TURN_PER_FAMILY];
-    unsigned jobs;
+    unsigned jobs, unanswered;   /* of this round of names */
+    uint64_t round_ms;           /* when the next one begins */
     bool literal[TURN_FAMILIES]; /* that family's address was given as such */
     pthread_t thread;
     pthread_mutex_t lock; /* for what follows; whoever is told to stop touches no host any more */
@@ -32,40 +37,7 @@ struct errand {
     bool asked; /* each name once */
 };
 
-static int ask_getaddrinfo(void *arg, const char *name, struct errand_answer *out)
-{
-    const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM };
-    struct addrinfo *all = NULL;
-    int err = getaddrinfo(name, NULL, &hints, &all);
-
-    (void)arg;
-    out->n = 0;
-    for (const struct addrinfo *a = all; !err && a && out->n < ERRAND_ADDRS_MAX; a = a->ai_next) {
-        struct netaddr *to = &out->addr[out->n];
-
-        *to = (struct netaddr){ .port = 0 };
-        if (a->ai_family == AF_INET) {
-            struct sockaddr_in in;
-
-            memcpy(&in, a->ai_addr, sizeof(in));
-            to->ip[10] = to->ip[11] = 0xff;
-            memcpy(to->ip + 12, &in.sin_addr, 4);
-            out->n++;
-        } else if (a->ai_family == AF_INET6) {
-            struct sockaddr_in6 in6;
-
-            memcpy(&in6, a->ai_addr, sizeof(in6));
-            memcpy(to->ip, &in6.sin6_addr, sizeof(to->ip));
-            out->n++;
-        }
-    }
-    if (!err)
-        freeaddrinfo(all);
-    return err;
-}
-
-const struct errand_opts errand_defaults = { .resolve = ask_getaddrinfo,
-                                             .interval_ms = ERRAND_INTERVAL_MS };
+const struct errand_opts errand_defaults = { .interval_ms = ERRAND_INTERVAL_MS };
 
 /* ---- answers ----------------------------------------------------------------------------------
  */
@@ -131,6 +103,14 @@ static void tell_host(struct errand *e)
     }
 }
 
+static const char *words_of(int err)
+{
+    return err == 0            ? "no address that they could use"
+           : err == -ENOENT    ? "there is no such name"
+           : err == -ETIMEDOUT ? "the resolver does not answer"
+                               : "the resolver fails";
+}
+
 static void on_answer(struct errand *e, struct job *j, int err, const struct errand_answer *a)
 {
     bool useful = false;
@@ -145,11 +125,69 @@ static void on_answer(struct errand *e, struct job *j, int err, const struct err
     if (!useful && !j->failing)
         log_text(e->log, LOG_WARN,
                  "--turn-external-ip %s does not resolve: %s; clients are told %s", j->name,
-                 err ? gai_strerror(err) : "no address that they could use",
+                 words_of(err),
                  j->has[TURN_V4] || j->has[TURN_V6] ? "the last address that it had"
                                                     : "the bound address");
     j->failing = !useful;
     tell_host(e);
+}
+
+/* ---- names of others -------------------------------------------------------------------------
+ */
+
+/* By whoever resolves: c-ares, or a test. */
+static void ask(struct errand *e, const char *name, uint64_t now_ms, uint64_t deadline_ms,
+                void (*done)(void *arg, int err, const struct errand_answer *a), void *arg)
+{
+    struct errand_answer a = { .n = 0 };
+
+    if (!e->opts.resolve) {
+        resolve_ask(e->resolve, name, now_ms, deadline_ms, done, arg);
+        return;
+    }
+    int err = e->opts.resolve(e->opts.arg, name, &a);
+
+    done(arg, err, &a);
+}
+
+static void on_name(void *arg, int err, const struct errand_answer *a)
+{
+    struct errand_name *n = arg;
+    struct ring *wake = n->wake;
+
+    n->err = err;
+    n->answer = *a;
+    n->call.node.kind = n->kind_of_mail;
+    if (mbox_push(n->to, &n->call.node) && wake) /* from here on it is the asker's */
+        ring_wake(wake);
+}
+
+static void ask_name(struct errand *e, struct errand_call *c, uint64_t now_ms)
+{
+    struct errand_name *n = CONTAINER_OF(c, struct errand_name, call);
+    uint32_t ms = n->deadline_ms;
+
+    if (ms == 0 || ms > ERRAND_DEADLINE_MS)
+        ms = ERRAND_DEADLINE_MS;
+    n->name[sizeof(n->name) - 1] = '\0';
+    ask(e, n->name, now_ms, now_ms + ms, on_name, n);
+}
+
+void errand_post(struct errand *e, struct errand_call *c)
+{
+    if (mbox_push(&e->mbox, &c->node))
+        fetch_wake(e->fetch);
+}
+
+void errand_resolve(struct errand *e, struct errand_name *n)
+{
+    n->call.run = ask_name;
+    errand_post(e, &n->call);
+}
+
+struct fetch *errand_fetch(struct errand *e)
+{
+    return e->fetch;
 }
 
 /* ---- the thread -------------------------------------------------------------------------------
@@ -157,6 +195,8 @@ static void on_answer(struct errand *e, struct job *j, int err, const struct err
 
 static void errand_free(struct errand *e)
 {
+    fetch_free(e->fetch);
+    resolve_free(e->resolve);
     pthread_cond_destroy(&e->news);
     pthread_mutex_destroy(&e->lock);
     free(e);
@@ -170,21 +210,63 @@ static struct timespec after_ms(uint64_t ms)
                               .tv_nsec = (long)(ns % 1000000000) };
 }
 
-/* Asks for each name. With the lock; without it while a resolver thinks. */
-static void ask_all(struct errand *e)
+static void on_own_name(void *arg, int err, const struct errand_answer *a)
 {
-    for (unsigned i = 0; i < e->jobs && !e->stopping; i++) {
-        struct errand_answer a = { .n = 0 };
-        int err;
+    struct job *j = arg;
+    struct errand *e = j->e;
 
-        pthread_mutex_unlock(&e->lock);
-        err = e->opts.resolve(e->opts.arg, e->job[i].name, &a);
-        pthread_mutex_lock(&e->lock);
-        if (!e->stopping)
-            on_answer(e, &e->job[i], err, &a);
+    pthread_mutex_lock(&e->lock);
+    if (!e->stopping)
+        on_answer(e, j, err, a);
+    if (--e->unanswered == 0) {
+        e->asked = true;
+        pthread_cond_broadcast(&e->news);
     }
-    e->asked = true;
-    pthread_cond_broadcast(&e->news);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* The next round begins when this one is answered: c-ares has a deadline for each. */
+static void ask_own(struct errand *e, uint64_t now_ms)
+{
+    if (e->jobs == 0 || e->unanswered > 0 || now_ms < e->round_ms)
+        return;
+    e->round_ms = now_ms + e->opts.interval_ms + rng_below(e->opts.interval_ms / 10 + 1);
+    e->unanswered = e->jobs;
+    for (unsigned i = 0; i < e->jobs; i++)
+        ask(e, e->job[i].name, now_ms, now_ms + ERRAND_DEADLINE_MS, on_own_name, &e->job[i]);
+}
+
+static bool must_stop(struct errand *e)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&e->lock);
+    stopping = e->stopping;
+    pthread_mutex_unlock(&e->lock);
+    return stopping;
+}
+
+static void errand_turn(struct errand *e)
+{
+    struct pollfd fds[RESOLVE_FDS_MAX];
+    uint64_t now_ms = clock_mono_ms(), until_ms;
+    unsigned n;
+
+    for (struct mnode *m = mbox_take(&e->mbox), *next; m; m = next) {
+        struct errand_call *c = CONTAINER_OF(m, struct errand_call, node);
+
+        next = m->next;
+        c->run(e, c, now_ms);
+    }
+    ask_own(e, now_ms);
+    fetch_turn(e->fetch);
+    n = resolve_fds(e->resolve, fds);
+    until_ms = resolve_deadline_ms(e->resolve, now_ms);
+    if (e->jobs > 0 && e->unanswered == 0)
+        until_ms = min_u64(until_ms, e->round_ms);
+    until_ms = min_u64(until_ms, now_ms + ERRAND_INTERVAL_MS);
+    fetch_wait(e->fetch, fds, n, until_ms > now_ms ? (int)(until_ms - now_ms) : 0);
+    resolve_turn(e->resolve, clock_mono_ms(), fds, n);
 }
 
 static void *errand_main(void *arg)
@@ -193,15 +275,9 @@ static void *errand_main(void *arg)
     bool abandoned;
 
     prctl(PR_SET_NAME, "errand");
+    while (!must_stop(e))
+        errand_turn(e);
     pthread_mutex_lock(&e->lock);
-    while (!e->stopping) {
-        ask_all(e);
-        struct timespec until =
-            after_ms(e->opts.interval_ms + rng_below(e->opts.interval_ms / 10 + 1));
-
-        while (!e->stopping && pthread_cond_timedwait(&e->news, &e->lock, &until) != ETIMEDOUT)
-            ;
-    }
     e->ended = true;
     abandoned = e->abandoned;
     pthread_cond_broadcast(&e->news);
@@ -234,7 +310,8 @@ static void add_names(struct errand *e, const struct config *c)
             memcpy(a.ip, ip.ip, sizeof(a.ip));
             e->literal[netaddr_is4(&a) ? TURN_V4 : TURN_V6] = true;
         } else {
-            memcpy(e->job[e->jobs++].name, text, strlen(text) + 1);
+            memcpy(e->job[e->jobs].name, text, strlen(text) + 1);
+            e->job[e->jobs++].e = e;
         }
     }
 }
@@ -252,8 +329,9 @@ int errand_start(struct turn_host *h, struct logq *log, const struct errand_opts
     e->host = h;
     e->log = log;
     e->opts = *o;
-    add_names(e, h->cfg);
-    if (e->jobs == 0) {
+    if (h)
+        add_names(e, h->cfg);
+    if (e->jobs == 0 && !o->always) {
         free(e);
         return 0;
     }
@@ -262,7 +340,11 @@ int errand_start(struct turn_host *h, struct logq *log, const struct errand_opts
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&e->news, &attr);
     pthread_condattr_destroy(&attr);
-    err = start_thread(e);
+    err = resolve_new(o->servers, &e->resolve);
+    if (!err)
+        err = fetch_new(e->resolve, &e->fetch);
+    if (!err)
+        err = start_thread(e);
     if (err) {
         errand_free(e);
         return err;
@@ -277,9 +359,10 @@ bool errand_wait(struct errand *e, uint32_t ms)
     bool asked;
 
     pthread_mutex_lock(&e->lock);
-    while (!e->asked && pthread_cond_timedwait(&e->news, &e->lock, &until) != ETIMEDOUT)
+    while (e->jobs > 0 && !e->asked &&
+           pthread_cond_timedwait(&e->news, &e->lock, &until) != ETIMEDOUT)
         ;
-    asked = e->asked;
+    asked = e->asked || e->jobs == 0;
     pthread_mutex_unlock(&e->lock);
     return asked;
 }
@@ -293,7 +376,7 @@ void errand_stop(struct errand *e)
         return;
     pthread_mutex_lock(&e->lock);
     e->stopping = true;
-    pthread_cond_broadcast(&e->news);
+    fetch_wake(e->fetch);
     while (!e->ended && pthread_cond_timedwait(&e->news, &e->lock, &until) != ETIMEDOUT)
         ;
     ended = e->ended;

@@ -36,7 +36,8 @@ struct errand_opts {
     int (*resolve)(void *arg, const char *name, struct errand_answer *out);
     void *arg;
     uint32_t interval_ms;
-    bool always; /* somebody will post something */
+    bool always;         /* somebody will post something */
+    const char *servers; /* of names, "IP:PORT,…"; NULL: as the host is configured */
 };
 extern const struct errand_opts errand_defaults; /* c-ares */
 
@@ -72,6 +73,9 @@ static inline struct errand_name *errand_name_of(struct mnode *n)
 {
     return CONTAINER_OF(n, struct errand_name, call.node);
 }
+
+/* For calls that run here: HTTPS (fetch.h). */
+struct fetch *errand_fetch(struct errand *e);
 
 /* Keeps h and log until errand_stop. h NULL: the TURN door is closed. *out is NULL if no name was
  * given there and o->always is not set: 0. Else -errno. */

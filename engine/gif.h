@@ -28,8 +28,7 @@
 
 enum {
     GIF_ASKS_MAX = 256,      /* of all shards at a time */
-    GIF_KIND_MAX = 32,       /* longer ones are empty */
-    GIF_QUERY_MAX = 1024,    /* likewise */
+    GIF_QUERY_MAX = 1024,    /* longer ones are empty */
     GIF_DEADLINE_MS = 10000, /* below the stream's 15 s */
     GIF_FETCH_MAX = 1 << 20, /* bytes of an upstream answer */
     GIF_REPLY_MAX = 65536,   /* bytes of a reply: results past it are left out */
@@ -41,9 +40,14 @@ enum {
     GIF_SWEEP_MS = 300000,
     GIF_CALLS = 100, /* upstream, in GIF_CALLS_MS, with KLIPY_TEST_KEY */
     GIF_CALLS_MS = 60000,
+    GIF_SAY_MS = 60000, /* between two lines of log about failures */
 };
 
 struct gif;
+
+/* What is asked of the service. `trending` and whatever else is no search are the same call, kept
+ * for different times (§9). */
+enum gif_kind { GIF_SEARCH, GIF_TRENDING, GIF_OTHER };
 
 struct gif_ask {
     struct errand_call call; /* call.node is what comes back */
@@ -52,14 +56,16 @@ struct gif_ask {
     struct mbox *to;
     struct ring *wake;
     struct shared *reply; /* NULL: empty results */
+    struct gif_ask *next; /* of those that wait for one call */
     uint8_t kind_of_mail;
-    uint16_t kind_n, query_n;
+    enum gif_kind kind;
+    uint16_t query_n;
     uint32_t limit;
-    uint8_t kind[GIF_KIND_MAX], query[GIF_QUERY_MAX]; /* query: as it came */
+    uint8_t query[GIF_QUERY_MAX]; /* as it came; of a search only */
 };
 
-/* Keeps cfg, e (which must outlive it; NULL: no key is set) and log. Says once in the log when
- * there is no key. 0 or -errno. */
+/* Keeps cfg, e (NULL: no key is set) and log, which the errand thread writes to from now on. Says
+ * once in the log when there is no key. 0 or -errno. */
 MUST_USE int gif_new(const struct config *cfg, struct errand *e, struct logq *log,
                      struct gif **out);
 void gif_free(struct gif *g); /* after errand_stop; NULL is fine */
