@@ -14,6 +14,7 @@
 #include "engine/doors.h"
 #include "engine/errand.h"
 #include "engine/geoip.h"
+#include "engine/gif.h"
 #include "engine/guard.h"
 #include "engine/hostinfo.h"
 #include "engine/identity_file.h"
@@ -56,6 +57,7 @@ struct process {
     struct dig_host dig;
     struct dial_host dial;
     struct errand *errand;
+    struct gif *gif;
     struct keeper keeper;
     struct logq *geoip_q;
     struct geoip *geoip;
@@ -477,15 +479,22 @@ static int open_doors(struct process *p)
     return err;
 }
 
-/* Names of the outside address: a start waits for the first answer, but not for long. */
-static void names_resolve(struct process *p)
+/* What may wait for others. Names of the outside address: a start waits for the first answer, but
+ * not for long. */
+static void errand_begin(struct process *p)
 {
-    int err = p->daemon.turn ? errand_start(&p->turn, log_attach(p->log, "errand"),
-                                            &errand_defaults, &p->errand)
-                             : 0;
+    struct errand_opts o = errand_defaults;
+    bool gif = p->cfg.gif_on && p->cfg.p2p_n > 0;
+    int err;
 
+    o.always = (gif && p->cfg.gif_key[0]) || p->dial.n > 0;
+    err = errand_start(p->daemon.turn, log_attach(p->log, "errand"), &o, &p->errand);
     if (err)
-        log_text(p->q, LOG_WARN, "--turn-external-ip: names are not resolved: %s", strerror(-err));
+        log_text(p->q, LOG_WARN, "no names are resolved and no gifs fetched: %s", strerror(-err));
+    p->dial.errand = p->errand;
+    p->dial.resolve = p->errand ? errand_resolve : NULL;
+    if (gif && gif_new(&p->cfg, p->errand, log_attach(p->log, "gif"), &p->gif) == 0)
+        p->daemon.gif = p->gif;
     if (p->errand && !errand_wait(p->errand, ERRAND_START_MS))
         log_text(p->q, LOG_WARN,
                  "--turn-external-ip: no answer within %d s; clients are told the bound address "
@@ -525,7 +534,7 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         memcpy(p->daemon.bound, p->doors.bound, sizeof(p->daemon.bound));
         p->daemon.bound_n = p->doors.n;
         p->control.reload = reload_new(&p->control, &p->cfg, argc, argv, envp);
-        names_resolve(p);
+        errand_begin(p);
         if (p->daemon.dig)
             p->geoip_q = log_attach(p->log, "geoip");
         status = serve(p, created);
@@ -535,6 +544,7 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         if (!status) { /* all threads have ended */
             dig_control_free(p->control.dig);
             keeper_fini(&p->keeper);
+            gif_free(p->gif);
         }
     }
     log_stop(p->log);

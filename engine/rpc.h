@@ -103,5 +103,6 @@ enum rpc_next svc_rdv_serve(struct rpc *r);
 enum rpc_next svc_directory_serve(struct rpc *r);
 enum rpc_next svc_credentials_serve(struct rpc *r);
 enum rpc_next svc_gif_serve(struct rpc *r);
+void svc_gif_on_mail(struct shard *s, struct mnode *n);
 
 #endif

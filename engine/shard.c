@@ -290,6 +290,9 @@ static void shard_on_mail(struct shard *s, struct mnode *n)
     case MAIL_RPC:
         rpc_on_mail(s, n);
         break;
+    case MAIL_GIF:
+        svc_gif_on_mail(s, n);
+        break;
     case MAIL_USAGE:
         usage_on_mail(s->usage, n);
         break;

@@ -47,6 +47,7 @@ enum shard_mail {
     MAIL_GOSSIP, /* svc_gossip_mail.c */
     MAIL_RPC,    /* rpc.c; svc_dusk.c */
     MAIL_USAGE,
+    MAIL_GIF, /* svc_dusk.c */
 };
 /* Kinds of timers of a shard. */
 enum shard_timer {

@@ -1,6 +1,7 @@
 /* The CBOR services of Dusk (dusk.md §6 to §9): directory, TURN credentials, gif. */
 #include <stdio.h>
 
+#include "engine/gif.h"
 #include "engine/log.h"
 #include "engine/rpc.h"
 #include "engine/shard.h"
@@ -265,8 +266,25 @@ enum rpc_next svc_gif_serve(struct rpc *r)
         return RPC_ANSWERED;
     }
     STAT_INC(&s->stats, gif_requests);
+    if (gif_ask(s->d->gif, &r->gif, MAIL_GIF, &s->mbox, s->ring,
+                (uint64_t)r->head.gen << 32 | r->head.idx))
+        return RPC_ASKED;
     dusk_gif_put_results(&w, 0);
     ASSERT(!w.bad);
     r->ended = !rpc_say(r, bytes_of(msg, w.wrote));
     return RPC_ANSWERED;
+}
+
+/* The exchange was not kept for this: it may be gone with its stream, and another in its place. */
+void svc_gif_on_mail(struct shard *s, struct mnode *n)
+{
+    struct gif_ask *a = gif_of(n);
+    struct rpc *r = slab_find(&s->rpcs, (uint32_t)a->cookie, (uint32_t)(a->cookie >> 32));
+
+    if (r) {
+        r->ended = !rpc_say(r, gif_reply(a));
+        r->asked = true; /* until now it was its stream's to free */
+        rpc_answered(r);
+    }
+    gif_done(a);
 }
