@@ -42,7 +42,7 @@ def lift_files():
 
 def build(directory):
     """The programs of this tree, built if need be."""
-    want = ["engine/sluice", "tools/load-p2p", "tools/load-turn", "tools/load-dig",
+    want = ["engine/sluice", "tools/load-p2p", "tools/load-turn", "tools/load-dig", "tools/load-rdv",
             "bench/bench-bare", "bench/bench-turn", "bench/bench-dig"]
     directory = pathlib.Path(directory)
     if not (directory / "build.ninja").exists():

@@ -1,6 +1,8 @@
 """Rendezvous, its bounds: limits per peer, namespace and in all, sizes, streams at once, requests
 in pieces, and peers that flood, stall or do not read."""
 
+import json
+import subprocess
 import time
 
 import pytest
@@ -10,7 +12,7 @@ from circuit import crowd
 from rawp2p import Reset
 from rdv import (MIB, OK, UNAVAILABLE, Closed, Peer, Reply, ask, begin, discover, finish, fresh,
                  record, register)
-from relay import SLOW, Relay
+from relay import BUILD, SLOW, Relay
 from wire import MSS, Key, lp, mss, pb, uv
 
 REQUEST_MAX = 65536
@@ -375,3 +377,36 @@ def test_a_flood_of_requests_leaves_others_served(peer, live):
         other.found(ns)
         slowest = max(slowest, time.monotonic() - started)
     assert sent > 200 and slowest < 2 * SLOW, (sent, slowest)
+
+
+# ---- the load generator --------------------------------------------------------------------------
+
+def load(relay, *args):
+    """(exit status, what it says) of load-rdv."""
+    command = [BUILD / 'tools' / 'load-rdv', '%s:%d' % relay.at, '--server-pid', relay.proc.pid,
+               '--duration', '0.3', *args]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          timeout=60 * SLOW)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_load_rdv_counts_what_was_acknowledged(start):
+    relay = start('--max-registrations', 0, '--max-registrations-per-peer', 0,
+                  '--max-conns-per-peer', 0)
+    status, told = load(relay, '--fill', '500', '--depth', '2')
+    assert status == 0 and told['ok'] and told['fill']['n'] == 500
+    counted = relay.metrics()
+    assert told['present'] == counted['sluice_rendezvous_total{event="registered"}']
+    finds = [told['discover one'], told['discover many']]
+    assert sum(t['n'] for t in finds) == counted['sluice_rendezvous_total{event="discovered"}']
+    assert sum(t['n'] for t in finds) * 100 == counted['sluice_rendezvous_records_total']
+    for phase in ('register', 'discover one', 'discover many'):
+        assert told[phase]['n'] > 0 and told[phase]['server_cpu_us'] > 0
+        assert 0 < told[phase]['latency_us']['p50'] <= told[phase]['latency_us']['max']
+
+
+def test_load_rdv_says_when_it_was_refused(start):
+    relay = start('--max-registrations', 300)
+    status, told = load(relay, '--fill', '500')
+    assert status == 1 and not told['ok'] and told['fill']['refused'] == 300
