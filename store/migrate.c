@@ -6,6 +6,7 @@
 
 #include "store/schema.h"
 
+/* The latter two as val_secret makes them: with a checksum. */
 static const struct bytes key_schema = { (const uint8_t *)"schema", 6 };
 static const struct bytes key_hash = { (const uint8_t *)"hash", 4 };
 static const struct bytes key_counts = { (const uint8_t *)"counts", 6 };
@@ -16,7 +17,7 @@ int schema_put_counts(struct store *s)
 
     put_u64(v, s->next_seq);
     put_u64(v + 8, s->namespaces);
-    return db_put(s, T_META, key_counts, bytes_of(v, sizeof(v)));
+    return db_put(s, T_META, key_counts, val_secret(s->value, bytes_of(v, sizeof(v))));
 }
 
 int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
@@ -27,6 +28,8 @@ int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
 
     if (rc)
         return rc;
+    if (!open_secret(v, &v))
+        return -EIO;
     c = cur_of(v);
     *next_seq = cur_u64(&c);
     *namespaces = cur_u64(&c);
@@ -103,7 +106,8 @@ static int complete(struct store *s, bool fresh)
     if (rc)
         return rc;
     s->rng(s->hash_key, sizeof(s->hash_key));
-    rc = db_put(s, T_META, key_hash, bytes_of(s->hash_key, sizeof(s->hash_key)));
+    rc = db_put(s, T_META, key_hash,
+                val_secret(s->value, bytes_of(s->hash_key, sizeof(s->hash_key))));
     if (!rc)
         rc = schema_put_counts(s);
     if (!rc && fresh)
@@ -144,7 +148,9 @@ static int meta_read(struct store *s, enum meta *m, uint32_t *schema)
         goto done;
     }
     rc = db_get(s, s->r, T_META, key_hash, &v);
-    if (!rc && v.n == sizeof(s->hash_key)) {
+    if (!rc && (!open_secret(v, &v) || v.n != sizeof(s->hash_key))) {
+        rc = -EIO;
+    } else if (!rc) {
         memcpy(s->hash_key, v.p, v.n);
         rc = schema_get_counts(s, &s->next_seq, &s->namespaces);
     }

@@ -81,6 +81,10 @@ int store_load(struct store *s, size_t max, bool *done)
     bool more = true;
     int rc;
 
+    if (s->loaded) {
+        *done = true;
+        return 0;
+    }
     if (!s->load_read) {
         rc = read_begin(s);
         if (!rc) {
