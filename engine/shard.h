@@ -136,6 +136,10 @@ MUST_USE int shard_turn(struct shard *s, bool wait);
 /* Posts to another thread's mailbox and remembers its doorbell. */
 void shard_bell(struct shard *from, struct shard *to);
 void shard_bell_control(struct shard *from);
+void shard_on_mail(struct shard *s, struct mnode *n);
+/* shard_lend.c: each shard that has mail of ours and sleeps has its turn taken here, if that is
+ * little; who must be woken for it keeps its bell. */
+void shard_lend_all(struct shard *s);
 /* Above it windows stay shut (libp2p.md §20.3). */
 static inline bool shard_pool_high(const struct shard *s)
 {
