@@ -115,9 +115,7 @@ void dig_control_free(struct dig_control *dc)
         shared_drop(ns->offs);
         shared_drop(ns->list);
     }
-    for (int p = 0; p < DIG_PAGES; p++)
-        for (int full = 0; full < 2; full++)
-            shared_drop(dc->page[p][full].page);
+    dig_pages_free(dc);
     dig_dht_free(dc->dht);
     dig_map_free(dc->map);
     free(dc->list_room);
@@ -546,12 +544,19 @@ static void pex_due(struct dig_control *dc)
 /* ---- mail and time -----------------------------------------------------------------------------
  */
 
+void dig_answer(struct dig_control *dc, struct dig_conn *c)
+{
+    unsigned shard = c->ds->s->id;
+
+    c->ask.node.kind = MAIL_DIG_ANSWER;
+    control_to_shard(dc->c, shard, mbox_push(&dc->c->d->shard[shard]->mbox, &c->ask.node));
+}
+
 void dig_control_on_mail(struct dig_control *dc, struct mnode *n)
 {
     struct dig_conn *c = CONTAINER_OF(n, struct dig_conn, ask.node);
     struct dig_ask *a = &c->ask;
     struct dig_member *m;
-    unsigned shard = c->ds->s->id;
 
     a->reply = NULL;
     switch (a->kind) {
@@ -573,11 +578,10 @@ void dig_control_on_mail(struct dig_control *dc, struct mnode *n)
             dig_dht_answer(dc, m, &a->u.dht.records, a->u.dht.truncated);
         break;
     case DIG_ASK_PAGE:
-        a->reply = dig_page_get(dc, (enum dig_page)a->u.page.page, a->u.page.full);
-        break;
+        dig_page_ask(dc, c);
+        return;
     }
-    a->node.kind = MAIL_DIG_ANSWER;
-    control_to_shard(dc->c, shard, mbox_push(&dc->c->d->shard[shard]->mbox, &a->node));
+    dig_answer(dc, c);
 }
 
 void dig_control_tick(struct dig_control *dc)
@@ -586,6 +590,7 @@ void dig_control_tick(struct dig_control *dc)
     pex_due(dc);
     dig_dht_tick(dc);
     dig_map_tick(dc->map);
+    dig_pages_tick(dc);
     lists_age(dc);
 }
 
@@ -593,5 +598,6 @@ uint64_t dig_control_deadline_ms(const struct dig_control *dc)
 {
     uint64_t at = min_u64(dig_presence_due_ms(dc), dig_dht_due_ms(dc));
 
+    at = min_u64(at, dig_pages_due_ms(dc));
     return min_u64(at, dc->owed.n ? dc->owed.again_ms : pex_deadline_ms(&dc->pex));
 }

@@ -30,6 +30,7 @@ struct dig_net_state {
 
 struct dig_dht;
 struct dig_map;
+struct dig_stats_job;
 
 struct dig_control {
     struct control *c;
@@ -57,7 +58,9 @@ struct dig_control {
     struct {
         struct shared *page;
         uint64_t made_ms;
-    } page[DIG_PAGES][2]; /* short and whole ids */
+        struct mnode *asked, **asked_end; /* asks of who waits for it: /stats.json alone */
+    } page[DIG_PAGES][2];                 /* short and whole ids */
+    struct dig_stats_job *stats_job;
 };
 
 /* Frames behind each other in `w`, each of a text whose length is known only at its end: write it
@@ -71,6 +74,8 @@ void dig_news_post(struct dig_control *dc, struct dig_news *n);
 bool dig_tell(struct dig_control *dc, const struct dig_member *m, enum dig_news_kind kind,
               struct shared *frames);
 uint64_t dig_rng_u64(void *arg);
+/* The question has its answer: back to its shard. */
+void dig_answer(struct dig_control *dc, struct dig_conn *c);
 
 /* dig_presence.c */
 void dig_presence_joined(struct dig_control *dc, const struct dig_member *m);
@@ -109,8 +114,11 @@ void dig_map_tick(struct dig_map *map);
 uint32_t dig_map_count(const struct dig_map *map, unsigned cell); /* a cell of geoip.h */
 uint32_t dig_map_located(const struct dig_map *map);
 
-/* dig_pages.c: a whole HTTP answer, at most DIG_PAGE_MS old; a reference for the caller; NULL:
- * no memory. */
-struct shared *dig_page_get(struct dig_control *dc, enum dig_page page, bool full);
+/* dig_pages.c: whole HTTP answers, at most DIG_PAGE_MS old when they are asked for. A long one is
+ * made in pieces, one a turn, and who asked for it waits: its answer is given by the tick. */
+void dig_page_ask(struct dig_control *dc, struct dig_conn *c);
+void dig_pages_tick(struct dig_control *dc);
+uint64_t dig_pages_due_ms(const struct dig_control *dc);
+void dig_pages_free(struct dig_control *dc);
 
 #endif

@@ -1,6 +1,6 @@
 /* /stats.json, /dht.json and /map.json (dig.md §15.2): whole HTTP answers, made on control's thread
- * when somebody asks and kept for a second, whoever asks. No address and no whole id is in them
- * unless it is asked for; what peers chose is escaped. */
+ * when somebody asks, a long one in pieces, and kept for a second, whoever asks. No address and no
+ * whole id is in them unless it is asked for; what peers chose is escaped. */
 #include <stdlib.h>
 
 #include "engine/control.h"
@@ -16,7 +16,10 @@ enum {
     KEY_MAX = 160,
     SHOWN_CHARS = 12,
     CELL_MAX = 64,
-    PAGE_OF = 64, /* members taken from the registry at a time */
+    PAGE_OF = 64,          /* members taken from the registry at a time */
+    PIECE_BYTES = 1 << 17, /* of /stats.json: what is written in one turn of control */
+    PIECES_COPIED = 4,
+    ENDS_MAX = 64, /* of its lists */
 };
 
 /* ---- writing -----------------------------------------------------------------------------------
@@ -44,7 +47,37 @@ static void put_number(struct wcur *w, const char *key, uint64_t v)
     put_decimal(w, v);
 }
 
-/* The head needs the length of what follows it: the body is written first, behind room for it. */
+static void put_head(struct wcur *w, size_t body_bytes)
+{
+    put(w, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+           "x-content-type-options: nosniff\r\n");
+    put_number(w, "content-length: ", body_bytes);
+    put(w, "\r\nconnection: close\r\n\r\n");
+    ASSERT(!w->bad);
+}
+
+static void answer_add(struct shared *sh, struct bytes more)
+{
+    ASSERT(more.n <= sh->cap - sh->n);
+    memcpy(sh->data + sh->n, more.p, more.n);
+    sh->n += (uint32_t)more.n;
+}
+
+/* An answer whose head is written, and room for its body. NULL: no memory. */
+static struct shared *answer_new(struct dig_control *dc, size_t body_bytes)
+{
+    uint8_t text[HEAD_MAX];
+    struct wcur head = wcur_of(text, sizeof(text));
+    struct shared *sh;
+
+    put_head(&head, body_bytes);
+    sh = shared_new(&dc->host->shared, head.wrote + body_bytes);
+    if (sh)
+        answer_add(sh, bytes_of(text, head.wrote));
+    return sh;
+}
+
+/* Of a page that is made at once. The head needs the length of the body, which so comes first. */
 struct page {
     uint8_t *room;
     struct wcur body;
@@ -52,30 +85,18 @@ struct page {
 
 static bool page_begin(struct page *p, size_t body_max)
 {
-    p->room = malloc(HEAD_MAX + body_max);
+    p->room = malloc(body_max);
     if (p->room)
-        p->body = wcur_of(p->room + HEAD_MAX, body_max);
+        p->body = wcur_of(p->room, body_max);
     return p->room != NULL;
 }
 
 static struct shared *page_end(struct dig_control *dc, struct page *p)
 {
-    uint8_t text[HEAD_MAX];
-    struct wcur head = wcur_of(text, sizeof(text));
-    struct shared *sh = NULL;
+    struct shared *sh = p->body.bad ? NULL : answer_new(dc, p->body.wrote);
 
-    put(&head, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
-               "x-content-type-options: nosniff\r\n");
-    put_number(&head, "content-length: ", p->body.wrote);
-    put(&head, "\r\nconnection: close\r\n\r\n");
-    ASSERT(!head.bad);
-    if (!p->body.bad)
-        sh = shared_new(&dc->host->shared, head.wrote + p->body.wrote);
-    if (sh) {
-        memcpy(sh->data, text, head.wrote);
-        memcpy(sh->data + head.wrote, p->room + HEAD_MAX, p->body.wrote);
-        sh->n = sh->cap;
-    }
+    if (sh)
+        answer_add(sh, bytes_of(p->room, p->body.wrote));
     free(p->room);
     return sh;
 }
@@ -129,45 +150,88 @@ static void put_peer(struct dig_control *dc, struct wcur *w, const struct dig_me
     put(w, "}");
 }
 
-static void put_peers(struct dig_control *dc, struct wcur *w, bool full)
-{
-    const struct dig_member *m[PAGE_OF];
-    struct bytes after = { NULL, 0 };
+/* With 65536 registrants it is 14 MB, and 30 ms of work: it is written in pieces, one a turn of
+ * control, then put together. Who comes or goes meanwhile is listed or not. */
+struct piece {
+    struct piece *next;
     size_t n;
-    bool more = false;
+    uint8_t data[PIECE_BYTES];
+};
 
-    do {
-        n = dig_reg_page(&dc->reg, after, m, PAGE_OF);
-        for (size_t i = 0; i < n; i++) {
-            if (more)
-                put(w, ",");
-            more = true;
-            put_peer(dc, w, m[i], full);
-        }
-        if (n)
-            after = dig_member_id(m[n - 1]);
-    } while (n == PAGE_OF);
+struct dig_stats_job {
+    bool full, peers, more, written, failed;
+    bool begun; /* the list that is being written: behind this name */
+    uint8_t after_n;
+    uint8_t after[DIG_NAME_MAX];
+    uint32_t left; /* to be listed at most: names that come behind it may be without end */
+    struct piece *first, **end;
+    size_t bytes;
+    struct shared *out;
+};
+
+static void list_begin(struct dig_control *dc, struct dig_stats_job *j)
+{
+    j->begun = j->more = false;
+    j->left = dc->nets_max;
 }
 
-static void put_networks(struct dig_control *dc, struct wcur *w)
+static struct bytes list_after(const struct dig_stats_job *j)
 {
-    const struct dig_network *net[PAGE_OF];
-    struct bytes after = { NULL, 0 };
+    return j->begun ? bytes_of(j->after, j->after_n) : (struct bytes){ NULL, 0 };
+}
+
+/* false: an entry may not fit any more. Else it is the next one. */
+static bool list_next(struct dig_stats_job *j, const struct wcur *w, size_t entry_max,
+                      struct bytes name)
+{
+    if (w->n < entry_max + ENDS_MAX)
+        return false;
+    j->begun = true;
+    j->after_n = (uint8_t)name.n;
+    if (name.n)
+        memcpy(j->after, name.p, name.n);
+    j->left--;
+    return true;
+}
+
+/* true: all. */
+static bool put_peers(struct dig_control *dc, struct dig_stats_job *j, struct wcur *w)
+{
+    const struct dig_member *m[PAGE_OF];
     size_t n;
-    bool more = false;
 
     do {
-        n = dig_reg_networks_page(&dc->reg, after, net, PAGE_OF);
-        for (size_t i = 0; i < n; i++) {
-            put(w, more ? ",{\"network_id\":" : "{\"network_id\":");
-            more = true;
+        n = dig_reg_page(&dc->reg, list_after(j), m, PAGE_OF);
+        for (size_t i = 0; i < n && j->left; i++) {
+            if (!list_next(j, w, PEER_MAX, dig_member_id(m[i])))
+                return false;
+            if (j->more)
+                put(w, ",");
+            j->more = true;
+            put_peer(dc, w, m[i], j->full);
+        }
+    } while (n == PAGE_OF && j->left);
+    return true;
+}
+
+static bool put_networks(struct dig_control *dc, struct dig_stats_job *j, struct wcur *w)
+{
+    const struct dig_network *net[PAGE_OF];
+    size_t n;
+
+    do {
+        n = dig_reg_networks_page(&dc->reg, list_after(j), net, PAGE_OF);
+        for (size_t i = 0; i < n && j->left; i++) {
+            if (!list_next(j, w, NETWORK_MAX, dig_network_name(net[i])))
+                return false;
+            put(w, j->more ? ",{\"network_id\":" : "{\"network_id\":");
+            j->more = true;
             dig_put_string(w, dig_network_name(net[i]));
             put_number(w, ",\"peers\":", dig_network_members(net[i]));
             put(w, "}");
         }
-        if (n)
-            after = dig_network_name(net[n - 1]);
-    } while (n == PAGE_OF);
+    } while (n == PAGE_OF && j->left);
+    return true;
 }
 
 #define SUM(dc, name) sum_of(dc, offsetof(struct stats, name))
@@ -185,14 +249,8 @@ static uint64_t sum_of(const struct dig_control *dc, size_t off)
     return sum;
 }
 
-static struct shared *stats_page(struct dig_control *dc, bool full)
+static void put_figures(struct dig_control *dc, struct wcur *w)
 {
-    struct page p;
-    struct wcur *w = &p.body;
-
-    if (!page_begin(&p, FIXED_MAX + (size_t)dig_reg_count(&dc->reg) * PEER_MAX +
-                            (size_t)dig_reg_networks_count(&dc->reg) * NETWORK_MAX))
-        return NULL;
     put(w, "{\"schema_version\":1,\"status\":\"ok\",\"version\":\"" SLUICE_VERSION "\"");
     put_number(w, ",\"uptime_secs\":", (dc->c->now_ms - dc->host->start_ms) / 1000);
     put_number(w, ",\"active_reservations\":", dig_reg_count(&dc->reg));
@@ -205,11 +263,77 @@ static struct shared *stats_page(struct dig_control *dc, bool full)
     put_number(w, ",\"hole_punch_failures\":", SUM(dc, dig_punch_failures));
     put_number(w, ",\"bytes_relayed\":", SUM(dc, dig_relayed_bytes));
     put(w, ",\"networks\":[");
-    put_networks(dc, w);
-    put(w, "],\"peers\":[");
-    put_peers(dc, w, full);
-    put(w, "]}");
-    return page_end(dc, &p);
+}
+
+static void job_write(struct dig_control *dc, struct dig_stats_job *j)
+{
+    struct piece *k = malloc(sizeof(*k));
+    struct wcur w;
+
+    if (!k) {
+        j->failed = true;
+        return;
+    }
+    w = wcur_of(k->data, sizeof(k->data));
+    if (!j->first) {
+        put_figures(dc, &w);
+        list_begin(dc, j);
+        j->end = &j->first;
+    }
+    if (!j->peers && put_networks(dc, j, &w)) {
+        put(&w, "],\"peers\":[");
+        list_begin(dc, j);
+        j->peers = true;
+    }
+    if (j->peers && put_peers(dc, j, &w)) {
+        put(&w, "]}");
+        j->written = true;
+    }
+    j->failed = w.bad;
+    k->n = w.wrote;
+    k->next = NULL;
+    *j->end = k;
+    j->end = &k->next;
+    j->bytes += k->n;
+}
+
+static void job_copy(struct dig_control *dc, struct dig_stats_job *j)
+{
+    if (!j->out)
+        j->out = answer_new(dc, j->bytes);
+    j->failed = !j->out;
+    for (int i = 0; i < PIECES_COPIED && j->out && j->first; i++) {
+        struct piece *k = j->first;
+
+        answer_add(j->out, bytes_of(k->data, k->n));
+        j->first = k->next;
+        free(k);
+    }
+}
+
+/* One piece. true: it is done, or has failed. */
+static bool job_step(struct dig_control *dc, struct dig_stats_job *j)
+{
+    if (j->written)
+        job_copy(dc, j);
+    else
+        job_write(dc, j);
+    return j->failed || (j->written && !j->first);
+}
+
+/* Its answer; NULL: it failed. */
+static struct shared *job_free(struct dig_stats_job *j)
+{
+    struct shared *out = j->out;
+
+    while (j->first) {
+        struct piece *k = j->first;
+
+        j->first = k->next;
+        free(k);
+    }
+    free(j);
+    return out;
 }
 
 /* ---- /dht.json ---------------------------------------------------------------------------------
@@ -298,17 +422,103 @@ static struct shared *map_page(struct dig_control *dc)
     return page_end(dc, &p);
 }
 
-struct shared *dig_page_get(struct dig_control *dc, enum dig_page page, bool full)
-{
-    struct shared **kept = &dc->page[page][full].page;
-    uint64_t *made_ms = &dc->page[page][full].made_ms;
+/* ---- who asks ----------------------------------------------------------------------------------
+ */
 
-    if (*kept && dc->c->now_ms < *made_ms + DIG_PAGE_MS)
-        return shared_keep(*kept);
-    shared_drop(*kept);
-    *kept = page == DIG_PAGE_STATS ? stats_page(dc, full)
-            : page == DIG_PAGE_DHT ? dht_page(dc)
-                                   : map_page(dc);
-    *made_ms = dc->c->now_ms;
-    return *kept ? shared_keep(*kept) : NULL;
+static void page_answer(struct dig_control *dc, struct dig_conn *c, struct shared *page)
+{
+    c->ask.reply = page ? shared_keep(page) : NULL;
+    dig_answer(dc, c);
+}
+
+/* Keeps it for those who come, and gives it to those who waited. Takes it; NULL: no memory. */
+static void page_made(struct dig_control *dc, enum dig_page page, bool full, struct shared *made)
+{
+    struct mnode *n = dc->page[page][full].asked, *next;
+
+    shared_drop(dc->page[page][full].page);
+    dc->page[page][full].page = made;
+    dc->page[page][full].made_ms = dc->c->now_ms;
+    dc->page[page][full].asked = NULL;
+    for (; n; n = next) {
+        next = n->next;
+        page_answer(dc, CONTAINER_OF(n, struct dig_conn, ask.node), made);
+    }
+}
+
+static void page_wait(struct dig_control *dc, enum dig_page page, bool full, struct mnode *n)
+{
+    n->next = NULL;
+    if (dc->page[page][full].asked)
+        *dc->page[page][full].asked_end = n;
+    else
+        dc->page[page][full].asked = n;
+    dc->page[page][full].asked_end = &n->next;
+}
+
+/* Goes on with /stats.json. true: there is another turn's work. */
+static bool job_go_on(struct dig_control *dc)
+{
+    struct dig_stats_job *j = dc->stats_job;
+    bool full = j->full;
+
+    if (!job_step(dc, j))
+        return true;
+    dc->stats_job = NULL;
+    page_made(dc, DIG_PAGE_STATS, full, job_free(j));
+    return false;
+}
+
+/* If anybody waits for it. What fits a piece is made at once. */
+static void job_begin(struct dig_control *dc, bool full)
+{
+    if (dc->stats_job || !dc->page[DIG_PAGE_STATS][full].asked)
+        return;
+    dc->stats_job = calloc(1, sizeof(*dc->stats_job));
+    if (!dc->stats_job) {
+        page_made(dc, DIG_PAGE_STATS, full, NULL);
+        return;
+    }
+    dc->stats_job->full = full;
+    if (job_go_on(dc) && dc->stats_job->written)
+        (void)job_go_on(dc);
+}
+
+void dig_page_ask(struct dig_control *dc, struct dig_conn *c)
+{
+    enum dig_page page = (enum dig_page)c->ask.u.page.page;
+    bool full = c->ask.u.page.full;
+    struct shared *kept = dc->page[page][full].page;
+
+    if (kept && dc->c->now_ms < dc->page[page][full].made_ms + DIG_PAGE_MS) {
+        page_answer(dc, c, kept);
+        return;
+    }
+    page_wait(dc, page, full, &c->ask.node);
+    if (page == DIG_PAGE_STATS)
+        job_begin(dc, full);
+    else
+        page_made(dc, page, full, page == DIG_PAGE_DHT ? dht_page(dc) : map_page(dc));
+}
+
+void dig_pages_tick(struct dig_control *dc)
+{
+    if (dc->stats_job && job_go_on(dc))
+        return;
+    job_begin(dc, false);
+    job_begin(dc, true);
+}
+
+uint64_t dig_pages_due_ms(const struct dig_control *dc)
+{
+    return dc->stats_job ? 0 : UINT64_MAX;
+}
+
+void dig_pages_free(struct dig_control *dc)
+{
+    for (int p = 0; p < DIG_PAGES; p++)
+        for (int full = 0; full < 2; full++)
+            shared_drop(dc->page[p][full].page);
+    if (dc->stats_job)
+        shared_drop(job_free(dc->stats_job));
 }
