@@ -20,9 +20,10 @@ static struct store_opts opts_of(const struct config *cfg)
         .limits = store_limits_default,
     };
 
-    o.limits.regs = cfg->rdv.total_max ? cfg->rdv.total_max : UINT32_MAX;
-    o.limits.regs_per_peer = cfg->rdv.per_peer_max ? cfg->rdv.per_peer_max : UINT32_MAX;
-    o.limits.regs_per_ns = cfg->rdv.per_ns_max ? cfg->rdv.per_ns_max : UINT32_MAX;
+    /* 0 is no bound to both, and a bound on a peer is a walk over what it has. */
+    o.limits.regs = cfg->rdv.total_max;
+    o.limits.regs_per_peer = cfg->rdv.per_peer_max;
+    o.limits.regs_per_ns = cfg->rdv.per_ns_max;
     o.limits.reg_seq_compared = cfg->rdv.lower_seq_refused;
     o.limits.profiles = cfg->directory_max;
     return o;
