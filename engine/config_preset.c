@@ -141,6 +141,7 @@ static void preset_dusk(struct config *c)
     c->p2p[0] = at4(0, 0, 0, 0, 4001);
     c->turn[0] = at4(0, 0, 0, 0, 3478);
     c->dig_on = c->http_on = false;
+    c->drain_s = 3; /* so that all of an end takes less than 5 s (dusk.md §13, check 63) */
     c->conns_max = 10000;
     c->hop.reservations_max = 10000;
     c->hop.full_status = HOP_RESOURCE_LIMIT_EXCEEDED;

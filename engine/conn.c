@@ -495,6 +495,16 @@ void conn_give_up(struct conn *c, const char *why)
     conn_mark_dirty(c);
 }
 
+/* What keeps a connection that is not in use. A ping alone does not, where the client has nothing
+ * else open only when it is of no use (dusk.md §2 "Idle rule"); elsewhere any stream does. */
+static bool has_purpose(const struct conn *c)
+{
+    bool dusk = c->shard->d->cfg->preset == PRESET_DUSK;
+
+    return c->streams.count > (dusk ? c->ping_streams : 0u) || c->resv.held || c->resv.asked ||
+           c->dial;
+}
+
 /* One timer serves the handshake's deadline, idleness, and the linger of a close. */
 void conn_on_timer(struct conn *c)
 {
@@ -508,7 +518,7 @@ void conn_on_timer(struct conn *c)
         conn_close(c, "handshake timeout");
     } else if (c->close_refused) {
         conn_farewell(c, YAMUX_NORMAL, "reservation refused");
-    } else if (c->streams.count || c->resv.held || c->resv.asked || c->dial) {
+    } else if (has_purpose(c)) {
         wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->idle_timeout_ms);
     } else if (idle_at <= s->now_ms) {
         STAT_INC(&s->stats, conns_idle_closed);

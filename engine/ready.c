@@ -17,7 +17,9 @@ static void say_addresses(const struct ready *r)
         for (size_t k = 0; k < n; k++) {
             maddr_from_tcp(&reach[k], &m);
             if (maddr_text(maddr_bytes(&m), text, sizeof(text)))
-                printf("relay address: %s/p2p/%s\n", text, id);
+                printf(r->cfg->preset == PRESET_DUSK ? "\n  relay address: %s/p2p/%s\n\n"
+                                                     : "relay address: %s/p2p/%s\n",
+                       text, id); /* dusk.md §12: indented, between blank lines */
         }
     }
 }

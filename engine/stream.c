@@ -100,7 +100,7 @@ void stream_free(struct stream *st)
     rpc_forget(st);
     chunkq_clear(&st->in, &s->chunks);
     list_remove(&c->streams, &st->link);
-    if (!c->streams.count)
+    if (c->streams.count <= c->ping_streams) /* see has_purpose */
         c->active_ms = s->now_ms;
     slab_free(&s->streams, st);
 }

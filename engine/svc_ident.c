@@ -3,6 +3,8 @@
 #include "engine/stream.h"
 #include "proto/ident.h"
 
+enum { DUSK_PUSH_MAX = 4096 };
+
 /* While draining hop is not listed, though it still answers (libp2p.md §11.7). */
 static size_t ident_message(const struct conn *c, uint8_t *msg, size_t cap)
 {
@@ -50,7 +52,9 @@ bool svc_push_feed(struct stream *st, struct cur *in)
 {
     st->push_bytes += (uint32_t)in->n;
     cur_take(in, in->n);
-    if (st->push_bytes <= IDENT_PUSH_MAX + 2) /* with its length prefix */
+    /* dusk.md §3: 4 KiB are an identify message there (check 10). With its length prefix. */
+    if (st->push_bytes <=
+        (st->conn->shard->d->cfg->preset == PRESET_DUSK ? DUSK_PUSH_MAX : IDENT_PUSH_MAX) + 2)
         return false;
     stream_reset(st); /* only the stream, not the connection (check 48) */
     return false;

@@ -91,7 +91,7 @@ class Relay:
 
     def _ready(self):
         self.addresses = [line.split(': ', 1)[1] for line in self.lines
-                          if line.startswith('relay address: ')]
+                          if line.strip().startswith('relay address: ')]
         self.turns = [line.split(': ', 1)[1].rsplit(':', 1) for line in self.lines
                       if line.startswith('turn address: ')]
         found = [line.split(': ', 1)[1] for line in self.lines if line.startswith('http address: ')]
