@@ -2,6 +2,7 @@
 
 #include "engine/rpc.h"
 #include "engine/stream.h"
+#include "engine/svc_federation.h"
 #include "engine/svc_gossip.h"
 #include "engine/turn_cred.h"
 
@@ -37,5 +38,8 @@ int services_init(struct daemon *d, struct keeper *k, char *why, size_t cap)
     }
     if (cfg->gif_on)
         daemon_offer(d, DUSK_GIF_PROTOCOL, SVC_GIF);
-    return cfg->gossip_on ? gossip_host_new(d) : 0;
+    if (cfg->gossip_on && (err = gossip_host_new(d)))
+        return err;
+    federation_init(d);
+    return 0;
 }

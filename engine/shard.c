@@ -12,6 +12,7 @@
 #include "engine/mem.h"
 #include "engine/rng.h"
 #include "engine/rpc.h"
+#include "engine/svc_federation.h"
 #include "engine/svc_gossip.h"
 #include "engine/turn_shard.h"
 #include "engine/turn_stream.h"
@@ -293,6 +294,9 @@ void shard_on_mail(struct shard *s, struct mnode *n)
     case MAIL_GIF:
         svc_gif_on_mail(s, n);
         break;
+    case MAIL_FOREIGN:
+        federation_on_mail(s, n);
+        break;
     case MAIL_USAGE:
         usage_on_mail(s->usage, n);
         break;
@@ -409,7 +413,7 @@ static bool shard_ended(struct shard *s)
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
-    if (!s->stopping || s->conns.live || s->circuits.live || s->rpcs.live ||
+    if (!s->stopping || s->conns.live || s->circuits.live || s->rpcs.live || s->foreign_out ||
         (s->turn && !turn_ended(s->turn)) || (s->dig && !dig_ended(s->dig)) || !dial_ended(s) ||
         !usage_ended(s->usage))
         return false;

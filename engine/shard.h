@@ -47,7 +47,8 @@ enum shard_mail {
     MAIL_GOSSIP, /* svc_gossip_mail.c */
     MAIL_RPC,    /* rpc.c; svc_dusk.c */
     MAIL_USAGE,
-    MAIL_GIF, /* svc_dusk.c */
+    MAIL_FOREIGN, /* svc_federation.c */
+    MAIL_GIF,     /* svc_dusk.c */
 };
 /* Kinds of timers of a shard. */
 enum shard_timer {
@@ -117,6 +118,7 @@ struct shard {
     struct list sending; /* connections with a send in flight, oldest first */
     struct list halves;  /* connections with half a record, oldest first */
     uint32_t half_chunks[CHUNK_SIZES]; /* of all those */
+    uint32_t foreign_out;              /* registrations of other relays, with the keeper */
     struct list rpc_ready;             /* requests that are whole, oldest first */
     struct list parts;                 /* streams with part of a message, oldest first */
     struct turn_shard *turn;           /* NULL: the TURN door is closed */

@@ -36,7 +36,7 @@
     X(rpc_requests) X(rpc_refused) X(rpc_malformed)                                                \
     X(rdv_registered) X(rdv_unregistered) X(rdv_discovers) X(rdv_records) X(rdv_refused)           \
     X(directory_registered) X(directory_removed) X(directory_searches)                             \
-    X(credentials_issued) X(gif_requests) X(usage_lost)                                                          \
+    X(credentials_issued) X(gif_requests) X(usage_lost) X(federation_taken) X(federation_refused)                                                          \
     /* TURN. Datagrams and payload bytes: from and to clients, from and to peers. */               \
     X(turn_bindings) X(turn_allocated) X(turn_alloc_expired) X(turn_alloc_released)                \
     X(turn_alloc_lost) X(turn_alloc_failed)                                                        \
