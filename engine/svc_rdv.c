@@ -4,6 +4,7 @@
 #include "engine/rpc.h"
 #include "engine/shard.h"
 #include "engine/stream.h"
+#include "engine/svc_gossip.h"
 #include "proto/varint.h"
 
 static const struct rdv_rules *rules_of(const struct rpc *r)
@@ -75,6 +76,7 @@ static void register_after(struct rpc *r)
     e.a = r->reg.ttl_s;
     memcpy(e.text, r->reg.ns.p, min_sz(r->reg.ns.n, sizeof(e.text) - 1));
     log_event(s->log, &e);
+    gossip_announce(s, &r->peer, r->reg.ns, r->reg.ttl_s, r->reg.record);
 }
 
 static enum rpc_next serve_register(struct rpc *r, const struct rdv_msg *m)
