@@ -211,7 +211,7 @@ static void one_secret(struct check *c, struct bytes key, struct bytes value)
 {
     struct bytes secret;
 
-    if (!open_secret(value, &secret))
+    if (!open_secret(key, value, &secret))
         found(c, "secret %.*s: is not sound", (int)min_sz(key.n, STORE_SECRET_NAME_MAX),
               (const char *)key.p);
 }

@@ -79,7 +79,7 @@ static void line_secret(struct dump *d, struct bytes key, struct bytes value)
     char name[TEXT];
     struct bytes secret;
 
-    if (open_secret(value, &secret))
+    if (open_secret(key, value, &secret))
         snprintf(d->line, LINE, "secret %s %zu bytes", shown(key, name, sizeof(name)), secret.n);
     else
         snprintf(d->line, LINE, "secret %s not sound", shown(key, name, sizeof(name)));

@@ -151,12 +151,12 @@ static int verify(struct store *s, bool deep, char *why, size_t cap)
             return to_errno(err);
         rc = page_walk(fd, mdb_txn_id(t), deep, how, sizeof(how));
         mdb_txn_abort(t);
-        if (rc == -EIO)
+        if (rc == -EIO || rc == -EAGAIN)
             snprintf(why, cap, "%s is damaged: %s: " WAY_OUT, s->path, how);
         else if (rc)
             snprintf(why, cap, "%s: %s", s->path, strerror(-rc));
     }
-    return rc;
+    return rc == -EAGAIN ? -EIO : rc;
 }
 
 static int open_trees(struct store *s)
@@ -247,7 +247,8 @@ int env_copy_to(struct store *s, int fd)
 
 /* ---- room ---------------------------------------------------------------------------------- */
 
-/* Pages on LMDB's list of free ones: each record of tree 0 begins with their number. */
+/* Pages on LMDB's list of free ones: each record of tree 0 begins with their number. A transaction
+ * that writes may not look there. */
 static uint64_t free_pages(MDB_txn *t)
 {
     MDB_cursor *c;
@@ -306,7 +307,10 @@ static uint64_t room_now(struct store *s)
         left = min_u64(left, (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_BYTES);
     s->tree_pages = 0;
     if (left < NEAR_PAGES + reserve) {
-        left += free_pages(s->w);
+        if (read_begin(s) == 0) {
+            left += free_pages(s->r);
+            read_end(s);
+        }
         s->tree_pages = tree_pages(s);
     }
     return left > reserve ? left - reserve : 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "proto/crypto.h"
 #include "store/schema.h"
 
 /* The latter two as val_secret makes them: with a checksum. */
@@ -17,7 +18,7 @@ int schema_put_counts(struct store *s)
 
     put_u64(v, s->next_seq);
     put_u64(v + 8, s->namespaces);
-    return db_put(s, T_META, key_counts, val_secret(s->value, bytes_of(v, sizeof(v))));
+    return db_put(s, T_META, key_counts, val_secret(s->value, key_counts, bytes_of(v, sizeof(v))));
 }
 
 int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
@@ -28,7 +29,7 @@ int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
 
     if (rc)
         return rc;
-    if (!open_secret(v, &v))
+    if (!open_secret(key_counts, v, &v))
         return -EIO;
     c = cur_of(v);
     *next_seq = cur_u64(&c);
@@ -38,9 +39,10 @@ int schema_get_counts(struct store *s, uint64_t *next_seq, uint64_t *namespaces)
 
 static int put_schema(struct store *s)
 {
-    uint8_t v[4];
+    uint8_t v[8]; /* schema 0 had no checksum; a flipped bit may not lead back there */
 
     put_u32(v, STORE_SCHEMA);
+    put_u32(v + 4, crypto_crc32(bytes_of(v, 4)));
     return db_put(s, T_META, key_schema, bytes_of(v, sizeof(v)));
 }
 
@@ -57,10 +59,11 @@ static int from_0(struct store *s)
         return rc;
     for (rc = cur_from(&c, (struct bytes){ 0 }); !rc; rc = cur_next(&c)) {
         struct cur v = cur_of(c.value);
-        struct store_profile p = { .registered_unix_s = cur_u64(&v),
-                                   .last_seen_unix_s = cur_u64(&v) };
+        struct store_profile p = { 0 };
         uint8_t name[STORE_NAME_MAX];
 
+        p.registered_unix_s = cur_u64(&v);
+        p.last_seen_unix_s = cur_u64(&v);
         p.display_name = cur_take(&v, v.n);
         if (v.bad || p.display_name.n > sizeof(name)) {
             rc = -EIO;
@@ -69,7 +72,7 @@ static int from_0(struct store *s)
         if (p.display_name.n) /* what is borrowed moves when the page is written */
             memcpy(name, p.display_name.p, p.display_name.n);
         p.display_name.p = name;
-        rc = cur_put(&c, val_profile(s->value, &p));
+        rc = cur_put(&c, val_profile(s->value, c.key, &p));
         if (rc)
             break;
     }
@@ -107,7 +110,7 @@ static int complete(struct store *s, bool fresh)
         return rc;
     s->rng(s->hash_key, sizeof(s->hash_key));
     rc = db_put(s, T_META, key_hash,
-                val_secret(s->value, bytes_of(s->hash_key, sizeof(s->hash_key))));
+                val_secret(s->value, key_hash, bytes_of(s->hash_key, sizeof(s->hash_key))));
     if (!rc)
         rc = schema_put_counts(s);
     if (!rc && fresh)
@@ -143,12 +146,13 @@ static int meta_read(struct store *s, enum meta *m, uint32_t *schema)
         goto done;
     c = cur_of(v);
     *schema = cur_u32(&c);
-    if (c.bad || c.n) {
+    if (c.bad || (c.n == 0) != (*schema == 0) ||
+        (c.n && (cur_u32(&c) != crypto_crc32(bytes_of(v.p, 4)) || c.n))) {
         *m = META_NOT_OURS;
         goto done;
     }
     rc = db_get(s, s->r, T_META, key_hash, &v);
-    if (!rc && (!open_secret(v, &v) || v.n != sizeof(s->hash_key))) {
+    if (!rc && (!open_secret(key_hash, v, &v) || v.n != sizeof(s->hash_key))) {
         rc = -EIO;
     } else if (!rc) {
         memcpy(s->hash_key, v.p, v.n);

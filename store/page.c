@@ -258,11 +258,13 @@ static int walk_tree(struct walk *w, const uint8_t *raw, const char *name)
     struct walk outer = *w;
     struct tree t = tree_of(raw);
     bool list = strcmp(name, "free") == 0;
-    int rc;
+    int rc = 0;
 
     snprintf(w->tree, sizeof(w->tree), "%s", name);
     w->branch = w->leaf = w->overflow = w->entries = 0;
-    if (t.root == NO_PAGE)
+    if (!list && t.flags) /* LMDB's kinds of trees that we do not use */
+        rc = bad(w, "is of another kind");
+    else if (t.root == NO_PAGE)
         rc = t.depth || t.entries ? bad(w, "has no root") : 0;
     else if (!t.depth || t.depth > DEPTH_MAX)
         rc = bad(w, "has a depth of %u", t.depth);
@@ -281,39 +283,52 @@ static int walk_tree(struct walk *w, const uint8_t *raw, const char *name)
     return rc;
 }
 
-/* The meta page of that transaction; the writer alternates between the two. */
-static int find_meta(struct walk *w, uint64_t txn, uint8_t page[PAGE])
+/* The meta page of that transaction. The writer alternates between the two, so that each has the
+ * parity of its number and they are one apart; else one was changed, and an older state would pass
+ * for the newest. */
+static int find_meta(struct walk *w, uint64_t txn, uint8_t page[2 * PAGE], const uint8_t **meta)
 {
+    uint64_t of[2];
     int rc = 0;
 
     for (uint64_t i = 0; !rc && i < 2; i++) {
-        const uint8_t *m = page + HEAD;
+        const uint8_t *m = page + i * PAGE + HEAD;
 
-        rc = read_page(w, i, page);
-        if (!rc && (u16(page + 10) != F_META || u32(m) != MAGIC || u32(m + 24) != PAGE))
+        rc = read_page(w, i, page + i * PAGE);
+        if (!rc && (u16(m - HEAD + 10) != F_META || u32(m) != MAGIC || u32(m + 24) != PAGE))
             rc = bad(w, "page %d is none of LMDB's", (int)i);
-        if (!rc && u64(m + 24 + 2 * TREE_BYTES + 8) == txn)
-            return 0;
+        of[i] = u64(m + 24 + 2 * TREE_BYTES + 8);
+        if (of[i] == txn)
+            *meta = m;
     }
-    return rc ? rc : -EAGAIN;
+    if (rc)
+        return rc;
+    if (!of[0] && !of[1]) /* nothing was ever committed */
+        return 0;
+    if (of[0] % 2 || !(of[1] % 2) || (of[0] + 1 != of[1] && of[1] + 1 != of[0]) ||
+        (of[0] != txn && of[1] != txn)) {
+        (void)bad(w, "transactions %llu and %llu do not follow each other",
+                  (unsigned long long)of[0], (unsigned long long)of[1]);
+        return -EAGAIN; /* or were written while we read them: the caller asks again */
+    }
+    return 0;
 }
 
 int page_walk(int fd, uint64_t txn, bool deep, char *why, size_t cap)
 {
     struct walk w = { .fd = fd, .deep = deep, .why = why, .cap = cap, .tree = "meta" };
-    uint8_t page[PAGE];
+    uint8_t page[2 * PAGE];
+    const uint8_t *m = NULL;
     struct stat st;
     int rc;
 
     if (fstat(fd, &st) < 0)
         return -errno;
     w.file_pages = (uint64_t)st.st_size / PAGE;
-    rc = find_meta(&w, txn, page);
-    if (rc)
+    rc = find_meta(&w, txn, page, &m);
+    if (rc || !m)
         return rc;
-
-    const uint8_t *m = page + HEAD + 24;
-
+    m += 24;
     w.pages = u64(m + 2 * TREE_BYTES) + 1;
     if (w.pages < 2 || w.pages > w.file_pages + SHORT_MAX)
         return bad(&w, "counts %llu pages, and the file has %llu", (unsigned long long)w.pages,

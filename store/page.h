@@ -9,7 +9,7 @@
 /* Walks the snapshot `txn` (of a read transaction that is held meanwhile, so that its pages stay).
  * deep: leaves too, and that no page is used twice; else branches only, a hundredth of the file,
  * which is enough to know that no tree leads past the file's end. 0; -EIO and one line in `why`;
- * -EAGAIN: the writer has put a newer snapshot in its place; -errno. */
+ * -EAGAIN: the same, unless a writer has committed meanwhile: ask again; -errno. */
 MUST_USE int page_walk(int fd, uint64_t txn, bool deep, char *why, size_t cap);
 
 #endif

@@ -134,7 +134,7 @@ enum store_verdict store_profile_put(struct store *s, const struct peer_id *peer
     p.display_name = display_name;
     p.relay_addr = relay_addr;
     p.last_seen_unix_s = now_unix_s;
-    rc = db_put(s, T_PROFILE, peer_id_bytes(peer), val_profile(s->value, &p));
+    rc = db_put(s, T_PROFILE, peer_id_bytes(peer), val_profile(s->value, peer_id_bytes(peer), &p));
     c = rc ? NULL : change_of(s, peer);
     if (!c)
         return op_fail(s, rc ? rc : -ENOMEM);

@@ -15,7 +15,7 @@ static int secret_get(struct store *s, const char *name, uint8_t *out, size_t n)
     if (rc)
         return rc;
     rc = db_get(s, s->r, T_SECRET, bytes_str(name), &v);
-    if (!rc && !open_secret(v, &secret)) {
+    if (!rc && !open_secret(bytes_str(name), v, &secret)) {
         s->corrupt++;
         rc = -EIO;
     } else if (!rc && secret.n != n) {
@@ -36,7 +36,8 @@ static int secret_make(struct store *s, const char *name, size_t n)
         return rc;
     s->rng(fresh, n);
     s->ops++;
-    rc = db_put(s, T_SECRET, bytes_str(name), val_secret(s->value, bytes_of(fresh, n)));
+    rc = db_put(s, T_SECRET, bytes_str(name),
+                val_secret(s->value, bytes_str(name), bytes_of(fresh, n)));
     if (rc)
         (void)op_fail(s, rc);
     crypto_wipe(fresh, sizeof(fresh));
@@ -92,7 +93,8 @@ enum store_verdict store_turn_user_put(struct store *s, const struct store_turn_
     if (v)
         return v;
     key_turn(&k, u->name, u->realm);
-    v = put_new(s, T_TURN, key_bytes(&k), val_turn(s->value, u), s->limits.turn_users);
+    v = put_new(s, T_TURN, key_bytes(&k), val_turn(s->value, key_bytes(&k), u),
+                s->limits.turn_users);
     crypto_wipe(s->value, CRC_BYTES + sizeof(u->key_md5) + sizeof(u->key_sha256));
     return v;
 }
@@ -198,7 +200,8 @@ enum store_verdict store_ban_put(struct store *s, const struct store_ban *b)
     if (rc && rc != -ENOENT)
         return op_fail(s, rc);
     key_ban(&k, b->kind, b->key);
-    v = put_new(s, T_BAN, key_bytes(&k), val_ban(s->value, b->until_unix_s), s->limits.bans);
+    v = put_new(s, T_BAN, key_bytes(&k), val_ban(s->value, key_bytes(&k), b->until_unix_s),
+                s->limits.bans);
     if (v)
         return v;
     rc = ban_end(s, b, true);

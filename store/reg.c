@@ -82,7 +82,7 @@ static int put_traces(struct store *s, const struct store_reg *r, uint64_t ns_ha
     int rc;
 
     key_seq(&k, seq);
-    rc = db_append(s, T_REG, key_bytes(&k), val_reg(s->value, r));
+    rc = db_append(s, T_REG, key_bytes(&k), val_reg(s->value, key_bytes(&k), r));
     if (rc)
         return rc;
     key_ns(&k, ns_hash, seq);
@@ -196,7 +196,7 @@ static int refresh(struct store *s, const struct store_reg *r, uint64_t seq, uin
     int rc;
 
     key_seq(&k, seq);
-    rc = db_put(s, T_REG, key_bytes(&k), val_reg(s->value, r));
+    rc = db_put(s, T_REG, key_bytes(&k), val_reg(s->value, key_bytes(&k), r));
     if (rc || old_end == r->expires_unix_s)
         return rc;
     rc = del_end(s, old_end, seq);

@@ -79,20 +79,26 @@ static struct wcur val_start(uint8_t *at)
     return wcur_of(at + CRC_BYTES, VALUE_MAX - CRC_BYTES);
 }
 
-static struct bytes val_end(uint8_t *at, const struct wcur *w)
+/* Of the key too: another one's record is not sound. */
+static uint32_t checksum(struct bytes key, struct bytes rest)
+{
+    return crypto_crc32(key) ^ crypto_crc32(rest);
+}
+
+static struct bytes val_end(uint8_t *at, const struct wcur *w, struct bytes key)
 {
     ASSERT(!w->bad); /* op checks bound every part */
-    put_u32(at, crypto_crc32(bytes_of(at + CRC_BYTES, w->wrote)));
+    put_u32(at, checksum(key, bytes_of(at + CRC_BYTES, w->wrote)));
     return bytes_of(at, CRC_BYTES + w->wrote);
 }
 
 /* The rest of a value whose CRC is right; else a cursor that has failed. */
-static struct cur val_open(struct bytes v)
+static struct cur val_open(struct bytes v, struct bytes key)
 {
     struct cur c = cur_of(v);
     uint32_t crc = cur_u32(&c);
 
-    if (c.bad || crypto_crc32(bytes_of(c.p, c.n)) != crc)
+    if (c.bad || checksum(key, bytes_of(c.p, c.n)) != crc)
         c = (struct cur){ NULL, 0, true };
     return c;
 }
@@ -107,7 +113,7 @@ static bool peer_from(struct bytes b, struct peer_id *id)
     return true;
 }
 
-struct bytes val_reg(uint8_t at[VALUE_MAX], const struct store_reg *r)
+struct bytes val_reg(uint8_t at[VALUE_MAX], struct bytes key, const struct store_reg *r)
 {
     struct wcur w = val_start(at);
 
@@ -120,12 +126,12 @@ struct bytes val_reg(uint8_t at[VALUE_MAX], const struct store_reg *r)
     wcur_put(&w, peer_id_bytes(&r->peer));
     wcur_put(&w, r->ns);
     wcur_put(&w, r->envelope);
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
 bool open_reg(struct bytes key, struct bytes v, struct store_reg *r)
 {
-    struct cur k = cur_of(key), c = val_open(v);
+    struct cur k = cur_of(key), c = val_open(v, key);
 
     r->seq = cur_u64(&k);
     r->expires_unix_s = cur_u64(&c);
@@ -141,7 +147,7 @@ bool open_reg(struct bytes key, struct bytes v, struct store_reg *r)
     return !k.bad && k.n == 0 && !c.bad && peer_from(peer, &r->peer);
 }
 
-struct bytes val_profile(uint8_t at[VALUE_MAX], const struct store_profile *p)
+struct bytes val_profile(uint8_t at[VALUE_MAX], struct bytes key, const struct store_profile *p)
 {
     struct wcur w = val_start(at);
 
@@ -150,12 +156,12 @@ struct bytes val_profile(uint8_t at[VALUE_MAX], const struct store_profile *p)
     wcur_u16(&w, (uint16_t)p->display_name.n);
     wcur_put(&w, p->display_name);
     wcur_put(&w, p->relay_addr);
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
 bool open_profile(struct bytes key, struct bytes v, struct store_profile *p)
 {
-    struct cur c = val_open(v);
+    struct cur c = val_open(v, key);
 
     p->registered_unix_s = cur_u64(&c);
     p->last_seen_unix_s = cur_u64(&c);
@@ -164,18 +170,18 @@ bool open_profile(struct bytes key, struct bytes v, struct store_profile *p)
     return !c.bad && peer_from(key, &p->peer);
 }
 
-struct bytes val_turn(uint8_t at[VALUE_MAX], const struct store_turn_user *u)
+struct bytes val_turn(uint8_t at[VALUE_MAX], struct bytes key, const struct store_turn_user *u)
 {
     struct wcur w = val_start(at);
 
     wcur_put(&w, bytes_of(u->key_md5, sizeof(u->key_md5)));
     wcur_put(&w, bytes_of(u->key_sha256, sizeof(u->key_sha256)));
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
 bool open_turn(struct bytes key, struct bytes v, struct store_turn_user *u)
 {
-    struct cur k = cur_of(key), c = val_open(v);
+    struct cur k = cur_of(key), c = val_open(v, key);
     struct bytes md5 = cur_take(&c, sizeof(u->key_md5));
     struct bytes sha = cur_take(&c, sizeof(u->key_sha256));
 
@@ -188,33 +194,33 @@ bool open_turn(struct bytes key, struct bytes v, struct store_turn_user *u)
     return true;
 }
 
-struct bytes val_secret(uint8_t at[VALUE_MAX], struct bytes secret)
+struct bytes val_secret(uint8_t at[VALUE_MAX], struct bytes key, struct bytes secret)
 {
     struct wcur w = val_start(at);
 
     wcur_put(&w, secret);
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
-bool open_secret(struct bytes v, struct bytes *secret)
+bool open_secret(struct bytes key, struct bytes v, struct bytes *secret)
 {
-    struct cur c = val_open(v);
+    struct cur c = val_open(v, key);
 
     *secret = cur_take(&c, c.n);
     return !c.bad;
 }
 
-struct bytes val_ban(uint8_t at[VALUE_MAX], uint64_t until_unix_s)
+struct bytes val_ban(uint8_t at[VALUE_MAX], struct bytes key, uint64_t until_unix_s)
 {
     struct wcur w = val_start(at);
 
     key_u64(&w, until_unix_s);
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
 bool open_ban(struct bytes key, struct bytes v, struct store_ban *b)
 {
-    struct cur k = cur_of(key), c = val_open(v);
+    struct cur k = cur_of(key), c = val_open(v, key);
 
     b->kind = cur_u8(&k);
     b->key = cur_take(&k, k.n);
@@ -222,7 +228,8 @@ bool open_ban(struct bytes key, struct bytes v, struct store_ban *b)
     return !k.bad && !c.bad && c.n == 0;
 }
 
-struct bytes val_usage(uint8_t at[VALUE_MAX], const struct store_usage *u, uint32_t rows)
+struct bytes val_usage(uint8_t at[VALUE_MAX], struct bytes key, const struct store_usage *u,
+                       uint32_t rows)
 {
     struct wcur w = val_start(at);
 
@@ -231,13 +238,13 @@ struct bytes val_usage(uint8_t at[VALUE_MAX], const struct store_usage *u, uint3
     key_u64(&w, u->circuits);
     key_u64(&w, u->connected_s);
     wcur_u32(&w, rows);
-    return val_end(at, &w);
+    return val_end(at, &w, key);
 }
 
 bool open_usage(struct bytes key, struct bytes v, uint32_t *day, struct store_usage *u,
                 uint32_t *rows)
 {
-    struct cur k = cur_of(key), c = val_open(v);
+    struct cur k = cur_of(key), c = val_open(v, key);
 
     *day = cur_u32(&k);
     u->in_bytes = cur_u64(&c);

@@ -1,6 +1,6 @@
 /* store/schema.h: how records look on disk, and which version of them a file has. README.md says
  * the same in words. Integers are big-endian, so that keys sort as numbers do. Every value but
- * those of pure indexes begins with a CRC-32 of what follows. */
+ * those of pure indexes begins with a CRC-32 of its key XOR that of what follows. */
 #ifndef SLUICE_STORE_SCHEMA_H
 #define SLUICE_STORE_SCHEMA_H
 
@@ -25,7 +25,7 @@ enum {
 static_assert(TURN_KEY - KEY_MAX <= 0, "LMDB's bound");
 #define DAY_S 86400u
 
-/* T_META: "schema" u32, "hash" 16 bytes, "counts": next seq u64, namespaces u64. */
+/* T_META: "schema" u32 and its CRC, "hash" 16 bytes, "counts": next seq u64, namespaces u64. */
 MUST_USE int schema_open(struct store *s, char *why, size_t cap); /* reads, makes or migrates */
 MUST_USE int schema_put_counts(struct store *s);
 /* As the snapshot s->r has them. */
@@ -56,19 +56,20 @@ void key_usage(struct key *k, uint32_t day, const struct peer_id *peer);
 
 /* ---- values: made in `at`, with their CRC; opened ones borrow ------------------------------- */
 
-struct bytes val_reg(uint8_t at[VALUE_MAX], const struct store_reg *r);
-struct bytes val_profile(uint8_t at[VALUE_MAX], const struct store_profile *p);
-struct bytes val_turn(uint8_t at[VALUE_MAX], const struct store_turn_user *u);
-struct bytes val_secret(uint8_t at[VALUE_MAX], struct bytes secret);
-struct bytes val_ban(uint8_t at[VALUE_MAX], uint64_t until_unix_s);
+struct bytes val_reg(uint8_t at[VALUE_MAX], struct bytes key, const struct store_reg *r);
+struct bytes val_profile(uint8_t at[VALUE_MAX], struct bytes key, const struct store_profile *p);
+struct bytes val_turn(uint8_t at[VALUE_MAX], struct bytes key, const struct store_turn_user *u);
+struct bytes val_secret(uint8_t at[VALUE_MAX], struct bytes key, struct bytes secret);
+struct bytes val_ban(uint8_t at[VALUE_MAX], struct bytes key, uint64_t until_unix_s);
 /* rows: of the whole day, kept with "others" only */
-struct bytes val_usage(uint8_t at[VALUE_MAX], const struct store_usage *u, uint32_t rows);
+struct bytes val_usage(uint8_t at[VALUE_MAX], struct bytes key, const struct store_usage *u,
+                       uint32_t rows);
 
 /* false: its CRC or its shape is wrong. */
 MUST_USE bool open_reg(struct bytes key, struct bytes v, struct store_reg *r);
 MUST_USE bool open_profile(struct bytes key, struct bytes v, struct store_profile *p);
 MUST_USE bool open_turn(struct bytes key, struct bytes v, struct store_turn_user *u);
-MUST_USE bool open_secret(struct bytes v, struct bytes *secret);
+MUST_USE bool open_secret(struct bytes key, struct bytes v, struct bytes *secret);
 MUST_USE bool open_ban(struct bytes key, struct bytes v, struct store_ban *b);
 MUST_USE bool open_usage(struct bytes key, struct bytes v, uint32_t *day, struct store_usage *u,
                          uint32_t *rows);

@@ -53,7 +53,7 @@ static int put_row(struct store *s, uint32_t day, const struct store_usage *u, u
     struct key k;
 
     key_usage(&k, day, &u->peer);
-    return db_put(s, T_USAGE, key_bytes(&k), val_usage(s->value, u, rows));
+    return db_put(s, T_USAGE, key_bytes(&k), val_usage(s->value, key_bytes(&k), u, rows));
 }
 
 /* ---- folding ------------------------------------------------------------------------------- */

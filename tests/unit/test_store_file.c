@@ -1,0 +1,719 @@
+/* The store's file: who may read it, older and newer schemas, damage of every kind, full maps and
+ * disks, copies, and two processes at once. */
+#include <errno.h>
+#include <lmdb.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "proto/crypto.h"
+#include "proto/cur.h"
+#include "tests/unit/store_dir.h"
+
+TestSuite(store_file, .timeout = 90);
+
+enum { PAGE = 4096, FLIPS = 600 };
+#ifdef __SANITIZE_ADDRESS__
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
+static uint8_t *slurp(const char *path, size_t *n)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    uint8_t *all;
+
+    cr_assert(le(int, 0, fd), "%s", path);
+    cr_assert(eq(int, fstat(fd, &st), 0));
+    *n = (size_t)st.st_size;
+    all = malloc(*n + 1);
+    cr_assert(eq(sz, (size_t)read(fd, all, *n), *n));
+    close(fd);
+    return all;
+}
+
+static void spill(const char *path, const uint8_t *p, size_t n)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    cr_assert(le(int, 0, fd));
+    cr_assert(eq(sz, (size_t)write(fd, p, n), n));
+    close(fd);
+}
+
+/* Some of everything; envelopes with pages of their own among them. */
+static void furnish(unsigned regs)
+{
+    static uint8_t envelope[9000];
+    uint8_t secret[16];
+    struct store_turn_user u = { .name = bytes_str("ann"), .realm = bytes_str("r") };
+
+    sd_begin();
+    for (unsigned i = 0; i < regs; i++) {
+        struct store_reg r = sd_reg(i, i % 3 ? "shared" : "", "");
+        char own[16];
+
+        snprintf(own, sizeof(own), "own/%u", i);
+        if (i % 3 == 2)
+            r.ns = bytes_str(own);
+        sd_rng(envelope, 8);
+        r.envelope = bytes_of(envelope, i % 10 == 9 ? sizeof(envelope) : 250);
+        cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+        cr_assert(eq(int, store_profile_put(sd, &r.peer, bytes_str("alice"), bytes_str("/a"), NOW),
+                     STORE_OK));
+        struct store_usage use = { r.peer, i, i, 1, 1 };
+
+        cr_assert(eq(int, store_usage_add(sd, NOW, &use), STORE_OK));
+    }
+    struct store_ban b = { 1, bytes_str("x"), NOW + 5 };
+
+    cr_assert(eq(int, store_ban_put(sd, &b), STORE_OK));
+    cr_assert(eq(int, store_turn_user_put(sd, &u), STORE_OK));
+    sd_commit();
+    cr_assert(eq(int, store_secret(sd, STORE_SECRET_COOKIE, secret, sizeof(secret)), 0));
+}
+
+static void append(void *ctx, const char *line)
+{
+    uint64_t *sum = ctx;
+
+    for (; *line; line++)
+        *sum = (*sum ^ (uint8_t)*line) * UINT64_C(0x100000001b3);
+}
+
+static uint64_t dumped(void)
+{
+    uint64_t sum = UINT64_C(0xcbf29ce484222325);
+
+    cr_assert(eq(int, store_dump(sd, append, &sum), 0));
+    return sum;
+}
+
+static void clean(void)
+{
+    store_close(sd);
+    sd = NULL;
+    unlink(sd_path(STORE_FILE));
+    unlink(sd_path(STORE_FILE "-lock"));
+    rmdir(sd_dir);
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+Test(store_file, is_its_owners_alone)
+{
+    struct stat st;
+
+    umask(0);
+    sd_open();
+    cr_assert(eq(int, stat(sd_path(STORE_FILE), &st), 0));
+    cr_assert(eq(u32, st.st_mode & 0777, 0600));
+    cr_assert(eq(int, stat(sd_path(STORE_FILE "-lock"), &st), 0));
+    cr_assert(eq(u32, st.st_mode & 0777, 0600));
+    sd_close();
+}
+
+Test(store_file, read_only_makes_nothing_and_writes_nothing)
+{
+    struct store_opts o = sd_opts();
+
+    sd_make_dir();
+    o.dir = sd_dir;
+    o.read_only = true;
+    cr_assert(eq(int, sd_try(&o), -ENOENT));
+    cr_assert(not(access(sd_path(STORE_FILE), F_OK) == 0));
+    sd_open();
+    store_close(sd);
+    o.dir = sd_dir;
+    cr_assert(eq(int, sd_try(&o), 0), "%s", sd_why);
+    cr_assert(eq(int, store_begin(sd), -EROFS));
+    sd_close();
+}
+
+Test(store_file, takes_less_address_space_where_there_is_less)
+{
+    struct rlimit as = { (rlim_t)3 << 30, (rlim_t)3 << 30 };
+    struct store_opts o = sd_opts();
+
+    if (SANITIZED) /* reserves more itself */
+        return;
+    sd_make_dir();
+    o.dir = sd_dir;
+    o.map_bytes = 0;
+    cr_assert(eq(int, setrlimit(RLIMIT_AS, &as), 0));
+    cr_assert(eq(int, sd_try(&o), 0), "%s", sd_why);
+    cr_assert(lt(sz, store_map_bytes(sd), (size_t)3 << 30));
+    cr_assert(le(sz, (size_t)64 << 20, store_map_bytes(sd)));
+    sd_close();
+}
+
+Test(store_file, reserves_a_tebibyte_of_address_space_and_no_disk)
+{
+    struct store_opts o = sd_opts();
+    struct stat st;
+
+    o.map_bytes = 0;
+    sd_open_with(&o);
+    cr_assert(le(sz, (size_t)64 << 20, store_map_bytes(sd)));
+    if (!SANITIZED)
+        cr_assert(eq(sz, store_map_bytes(sd), (size_t)1 << 40));
+    cr_assert(eq(int, stat(sd_path(STORE_FILE), &st), 0));
+    cr_assert(lt(u64, (uint64_t)st.st_size, 1 << 20));
+    sd_close();
+}
+
+/* ---- schemas ------------------------------------------------------------------------------- */
+
+static MDB_env *raw_env;
+static MDB_txn *raw_txn;
+
+static void raw_open(void)
+{
+    cr_assert(eq(int, mdb_env_create(&raw_env), 0));
+    cr_assert(eq(int, mdb_env_set_maxdbs(raw_env, 16), 0));
+    cr_assert(eq(int, mdb_env_set_mapsize(raw_env, 16 << 20), 0));
+    cr_assert(eq(int, mdb_env_open(raw_env, sd_path(STORE_FILE), MDB_NOSUBDIR, 0600), 0));
+    cr_assert(eq(int, mdb_txn_begin(raw_env, NULL, 0, &raw_txn), 0));
+}
+
+static MDB_dbi raw_tree(const char *name)
+{
+    MDB_dbi dbi;
+
+    cr_assert(eq(int, mdb_dbi_open(raw_txn, name, MDB_CREATE, &dbi), 0));
+    return dbi;
+}
+
+static void raw_put(const char *tree, const void *k, size_t kn, const void *v, size_t vn)
+{
+    MDB_val key = { kn, (void *)(uintptr_t)k }, value = { vn, (void *)(uintptr_t)v };
+
+    cr_assert(eq(int, mdb_put(raw_txn, raw_tree(tree), &key, &value, 0), 0));
+}
+
+static void raw_close(void)
+{
+    cr_assert(eq(int, mdb_txn_commit(raw_txn), 0));
+    mdb_env_close(raw_env);
+}
+
+/* A file as schema 0 had it: profiles as registered, last_seen and name. */
+static void make_schema_0(unsigned profiles)
+{
+    raw_open();
+    raw_put("meta", "schema", 6, "\0\0\0\0", 4);
+    for (unsigned i = 0; i < profiles; i++) {
+        struct peer_id p = sd_peer(i);
+        uint8_t v[16 + 32] = { 0 };
+        int n = snprintf((char *)v + 16, 32, "old friend %u of many letters", i);
+
+        v[7] = 10;
+        v[15] = (uint8_t)(i % 200 + 11);
+        raw_put("profile", p.b, p.n, v, 16 + (size_t)n);
+    }
+    raw_close();
+}
+
+struct migrated {
+    unsigned n;
+    bool right;
+};
+
+static bool is_old_friend(void *ctx, const struct store_profile *p)
+{
+    struct migrated *g = ctx;
+    unsigned i = (unsigned)p->peer.b[8] << 8 | p->peer.b[9];
+    char name[64];
+
+    snprintf(name, sizeof(name), "old friend %u of many letters", i);
+    g->n++;
+    g->right = bytes_eq(p->display_name, bytes_str(name)) && p->relay_addr.n == 0 &&
+               p->registered_unix_s == 10 && p->last_seen_unix_s == i % 200 + 11;
+    return true;
+}
+
+Test(store_file, schema_0_is_migrated_forward_with_all_that_is_in_it)
+{
+    struct migrated g = { 0 };
+    struct store_opts o = sd_opts();
+
+    sd_make_dir();
+    make_schema_0(2000);
+    o.read_only = true;
+    o.dir = sd_dir;
+    cr_assert(not(sd_try(&o) == 0), "who only reads migrates nothing");
+    sd_open();
+    for (unsigned i = 0; i < 2000; i++) {
+        struct peer_id p = sd_peer(i);
+
+        g = (struct migrated){ 0 };
+        cr_assert(eq(int, store_profile_get(sd, &p, is_old_friend, &g), 0));
+        cr_assert(g.right, "profile %u", i);
+    }
+    g.n = 0;
+    cr_assert(
+        eq(int, store_profile_search(sd, bytes_str("FRIEND 1999 "), 20, is_old_friend, &g), 0));
+    cr_assert(eq(u32, g.n, 1));
+    cr_assert(eq(u64, sd_put(1, "n", "e"), 1));
+    sd_reopen(); /* once is enough */
+    cr_assert(eq(u64, sd_put(2, "n", "e"), 2));
+    sd_close();
+}
+
+Test(store_file, a_migration_that_fails_leaves_the_file_as_it_was)
+{
+    uint8_t *before, *after;
+    struct store_opts o = sd_opts();
+    size_t n, m;
+
+    sd_make_dir();
+    make_schema_0(100);
+    raw_open();
+    raw_put("profile", "short", 5, "x", 1);
+    raw_close();
+    o.dir = sd_dir;
+    before = slurp(sd_path(STORE_FILE), &n);
+    cr_assert(not(sd_try(&o) == 0));
+    cr_assert_not_null(strstr(sd_why, STORE_FILE));
+    raw_open(); /* its own schema still, and every record as it was */
+    MDB_val key = { 6, (void *)(uintptr_t) "schema" }, value;
+
+    cr_assert(eq(int, mdb_get(raw_txn, raw_tree("meta"), &key, &value), 0));
+    cr_assert(eq(int, memcmp(value.mv_data, "\0\0\0\0", 4), 0));
+    struct peer_id p = sd_peer(7);
+
+    key = (MDB_val){ p.n, p.b };
+    cr_assert(eq(int, mdb_get(raw_txn, raw_tree("profile"), &key, &value), 0));
+    cr_assert(eq(int, memcmp((uint8_t *)value.mv_data + 16, "old friend 7", 12), 0));
+    mdb_txn_abort(raw_txn);
+    mdb_env_close(raw_env);
+    after = slurp(sd_path(STORE_FILE), &m);
+    free(before);
+    free(after);
+    clean();
+}
+
+Test(store_file, a_newer_schema_is_refused_by_name_and_untouched)
+{
+    struct store_opts o = sd_opts();
+    uint8_t *before, *after, schema[8];
+    size_t n, m;
+
+    sd_open();
+    furnish(10);
+    store_close(sd);
+    raw_open();
+    put_u32(schema, 2);
+    put_u32(schema + 4, crypto_crc32(bytes_of(schema, 4)));
+    raw_put("meta", "schema", 6, schema, 8);
+    raw_close();
+    before = slurp(sd_path(STORE_FILE), &n);
+    cr_assert(eq(int, sd_try(&o), -EPROTO));
+    cr_assert_not_null(strstr(sd_why, sd_path(STORE_FILE)));
+    cr_assert_not_null(strstr(sd_why, "schema 2"));
+    after = slurp(sd_path(STORE_FILE), &m);
+    cr_assert(eq(sz, n, m));
+    cr_assert(eq(int, memcmp(before, after, n), 0));
+    free(before);
+    free(after);
+    clean();
+}
+
+Test(store_file, somebody_elses_file_is_not_taken_over)
+{
+    struct store_opts o = sd_opts();
+
+    sd_make_dir();
+    raw_open();
+    raw_put("meta", "version", 7, "1", 1);
+    raw_close();
+    o.dir = sd_dir;
+    cr_assert(not(sd_try(&o) == 0));
+    cr_assert_not_null(strstr(sd_why, "not a store of ours"));
+    spill(sd_path(STORE_FILE), (const uint8_t *)"SQLite format 3, by the way", 27);
+    cr_assert(not(sd_try(&o) == 0));
+    cr_assert_not_null(strstr(sd_why, sd_path(STORE_FILE)));
+    cr_assert_not_null(strstr(sd_why, "move it away"));
+    clean();
+}
+
+/* ---- damage -------------------------------------------------------------------------------- */
+
+Test(store_file, a_cut_file_is_refused_by_name_with_the_way_out)
+{
+    struct store_opts o = sd_opts();
+    uint8_t *all;
+    size_t n;
+
+    sd_open();
+    furnish(200);
+    store_close(sd);
+    all = slurp(sd_path(STORE_FILE), &n);
+    for (size_t cut = PAGE / 2; cut < n; cut += 3 * PAGE + 512) {
+        spill(sd_path(STORE_FILE), all, cut);
+        cr_assert(not(sd_try(&o) == 0), "cut at %zu of %zu", cut, n);
+        cr_assert_not_null(strstr(sd_why, sd_path(STORE_FILE)), "%s", sd_why);
+        cr_assert_not_null(strstr(sd_why, "backup"), "%s", sd_why);
+    }
+    spill(sd_path(STORE_FILE), all, n);
+    cr_assert(eq(int, sd_try(&o), 0), "%s", sd_why);
+    free(all);
+    sd_close();
+}
+
+Test(store_file, a_file_that_only_lacks_free_pages_is_opened)
+{
+    struct store_opts o = sd_opts();
+    unsigned opened = 0;
+    uint8_t *all;
+    size_t n;
+    bool left;
+
+    sd_open();
+    furnish(300);
+    for (int i = 0; i < 3; i++) { /* so that the roots move to the front */
+        sd_begin();
+        cr_assert(eq(int, store_expire(sd, NOW + TTL, 100000, &left), STORE_OK));
+        sd_commit();
+        sd_put(1, "n", i % 2 ? "e" : "f");
+    }
+    store_close(sd);
+    all = slurp(sd_path(STORE_FILE), &n);
+    for (size_t cut = n - PAGE; cut > n / 2; cut -= PAGE) {
+        spill(sd_path(STORE_FILE), all, cut);
+        if (sd_try(&o))
+            break;
+        cr_assert(eq(u64, sd_findings(), 0));
+        sd_put(2, "n", "e");
+        cr_assert(eq(u64, sd_findings(), 0));
+        store_close(sd);
+        opened++;
+    }
+    cr_assert(lt(u32, 0, opened), "no free page at the end: this test tests nothing");
+    free(all);
+    clean();
+}
+
+Test(store_file, no_flipped_bit_goes_unseen_or_ends_the_process)
+{
+    struct store_opts o = sd_opts();
+    unsigned refused = 0, found = 0, unseen = 0;
+    uint64_t right;
+    uint8_t *all;
+    size_t n;
+
+    sd_open();
+    furnish(150);
+    right = dumped();
+    store_close(sd);
+    all = slurp(sd_path(STORE_FILE), &n);
+    o.verify = o.read_only = true;
+    for (unsigned i = 0; i < FLIPS; i++) {
+        size_t at = (size_t)(sd_u64() % n);
+        uint8_t bit = (uint8_t)(1u << sd_u64() % 8);
+
+        if (i < FLIPS / 4) /* the meta pages' heads */
+            at = (i % 2) * PAGE + i;
+        all[at] ^= bit;
+        spill(sd_path(STORE_FILE), all, n);
+        all[at] ^= bit;
+        if (sd_try(&o)) {
+            refused++;
+            continue;
+        }
+        uint64_t bad = sd_findings(), is = dumped();
+
+        if (bad)
+            found++;
+        else
+            cr_assert(eq(u64, is, right), "bit %u of byte %zu is unseen", bit, at);
+        unseen += !bad;
+        store_close(sd);
+    }
+    cr_log_info("refused %u, found %u, without effect %u\n", refused, found, unseen);
+    cr_assert(lt(u32, FLIPS / 10, refused));
+    cr_assert(lt(u32, FLIPS / 20, found));
+    spill(sd_path(STORE_FILE), all, n);
+    free(all);
+    cr_assert(eq(int, sd_try(&o), 0), "%s", sd_why);
+    sd_close();
+}
+
+/* Flips a bit in the envelope of one record, where only its checksum can tell. */
+static void damage(const char *envelope)
+{
+    size_t n, len = strlen(envelope);
+    uint8_t *all = slurp(sd_path(STORE_FILE), &n), *at;
+
+    at = memmem(all, n, envelope, len);
+    cr_assert_not_null(at);
+    for (; at; at = memmem(at, n - (size_t)(at - all), envelope, len))
+        *at ^= 1;
+    spill(sd_path(STORE_FILE), all, n);
+    free(all);
+}
+
+Test(store_file, a_damaged_registration_is_passed_over_and_can_be_put_again)
+{
+    struct store_stats st;
+    struct sd_got g;
+    bool left;
+
+    sd_open();
+    sd_put(1, "n", "the first of them");
+    sd_put(2, "n", "the second of them");
+    sd_put(3, "n", "the third of them");
+    store_close(sd);
+    damage("the second of them");
+    damage("the third of them");
+    sd_open();
+    cr_assert(eq(u64, sd_findings(), 8), "two records, and for each the three that lead to it");
+    cr_assert(eq(u32, sd_discover("n", 0, 9, NOW, &g).taken, 1));
+    cr_assert(eq(int, store_stats(sd, &st), 0));
+    cr_assert(lt(u64, 0, st.corrupt));
+    sd_put(2, "n", "the second of them");
+    cr_assert(eq(u32, sd_discover("n", 0, 9, NOW, &g).taken, 2));
+    /* Expiry gets past it, and the rest ends as it should. */
+    sd_begin();
+    cr_assert(eq(int, store_expire(sd, NOW + TTL, 100, &left), STORE_OK));
+    sd_commit();
+    cr_assert(eq(u32, sd_discover(NULL, 0, 9, NOW, &g).taken, 0));
+    cr_assert(eq(u64, store_deadline_unix_s(sd), STORE_FOREVER));
+    sd_put(3, "n", "the third of them");
+    cr_assert(eq(u32, sd_discover("n", 0, 9, NOW, &g).taken, 1));
+    clean();
+}
+
+/* ---- room ---------------------------------------------------------------------------------- */
+
+Test(store_file, a_full_map_refuses_what_adds_and_lets_go_what_ends)
+{
+    static uint8_t envelope[1000];
+    struct store_opts o = sd_opts();
+    enum store_verdict v = STORE_OK;
+    struct peer_id p = sd_peer(0);
+    struct store_stats st;
+    unsigned n = 0;
+    bool left = true;
+
+    o.map_bytes = 8 << 20;
+    sd_open_with(&o);
+    for (unsigned in_txn = 1; in_txn;) { /* until not even one goes */
+        sd_begin();
+        v = STORE_OK;
+        for (in_txn = 0; in_txn < 20 && v == STORE_OK; in_txn += v == STORE_OK) {
+            struct store_reg r = sd_reg(n, "n", "");
+
+            r.envelope = bytes_of(envelope, sizeof(envelope));
+            v = store_reg_put(sd, &r, NULL);
+            n += v == STORE_OK;
+        }
+        sd_commit(); /* never the library's own "full" */
+        cr_assert(lt(u32, n, 100000));
+    }
+    cr_assert(eq(int, v, STORE_NO_ROOM));
+    cr_assert(lt(u32, 1000, n), "%u records in 8 MiB", n);
+    cr_assert(eq(int, store_stats(sd, &st), 0));
+    cr_assert(st.refuses);
+    cr_assert(eq(u64, st.regs, n));
+    sd_begin();
+    cr_assert(
+        eq(int, store_profile_put(sd, &p, bytes_str("n"), bytes_str(""), NOW), STORE_NO_ROOM));
+    cr_assert(eq(int, store_reg_del(sd, &p, bytes_str("n")), STORE_OK));
+    sd_commit();
+    while (left) {
+        sd_begin();
+        cr_assert(eq(int, store_expire(sd, NOW + TTL, 100, &left), STORE_OK));
+        sd_commit();
+    }
+    cr_assert(eq(int, store_stats(sd, &st), 0));
+    cr_assert(eq(u64, st.regs, 0));
+    sd_put(1, "n", "e");
+    cr_assert(eq(int, store_stats(sd, &st), 0));
+    cr_assert(not(st.refuses));
+    cr_assert(lt(u64, 0, st.refused_room));
+    sd_close();
+}
+
+Test(store_file, a_commit_that_the_disk_refuses_leaves_what_was_and_a_store_that_works)
+{
+    static uint8_t envelope[4000];
+    struct rlimit lim = { 0 };
+    struct sd_got g;
+    struct stat st;
+    struct store_stats stats;
+    unsigned tries = 0;
+    uint64_t first, kept;
+    int rc = 0;
+
+    signal(SIGXFSZ, SIG_IGN);
+    sd_open();
+    first = sd_put(1, "n", "e");
+    cr_assert(eq(int, stat(sd_path(STORE_FILE), &st), 0));
+    lim.rlim_cur = (rlim_t)st.st_size + 20 * PAGE;
+    lim.rlim_max = RLIM_INFINITY;
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &lim), 0));
+    kept = 1;
+    for (unsigned n = 2; !rc && n < 100; n += 5) {
+        sd_begin();
+        for (unsigned i = n; i < n + 5; i++) {
+            struct store_reg r = sd_reg(i, "n", "");
+
+            r.envelope = bytes_of(envelope, sizeof(envelope));
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+        }
+        rc = store_commit(sd);
+        kept += rc ? 0 : 5;
+    }
+    cr_assert(eq(int, rc, -ENOSPC));
+    cr_assert(not(store_in_txn(sd)));
+    cr_assert(eq(u64, store_reg_count_ns(sd, bytes_str("n")), kept));
+    sd_discover("n", 0, 1, NOW, &g);
+    cr_assert(eq(u64, g.seq[0], first));
+    cr_assert(eq(u64, sd_findings(), 0));
+    lim.rlim_cur = RLIM_INFINITY;
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &lim), 0));
+    for (bool put = false; !put; tries++) { /* for a few transactions only what deletes is taken */
+        struct store_reg r = sd_reg(500, "n", "e");
+
+        cr_assert(lt(u32, tries, 20));
+        sd_begin();
+        put = store_reg_put(sd, &r, NULL) == STORE_OK;
+        sd_commit();
+    }
+    cr_assert(lt(u32, 1, tries));
+    cr_assert(eq(u64, store_reg_count_ns(sd, bytes_str("n")), kept + 1));
+    cr_assert(eq(int, store_stats(sd, &stats), 0));
+    cr_assert(eq(u64, stats.commits_failed, 1));
+    cr_assert(eq(u64, stats.namespaces, 1));
+    sd_close();
+}
+
+Test(store_file, one_transaction_takes_a_bounded_number_of_operations)
+{
+    struct peer_id p = sd_peer(1);
+
+    sd_open();
+    sd_begin();
+    for (unsigned i = 0; i < STORE_TXN_OPS_MAX; i++)
+        cr_assert(eq(int, store_reg_del(sd, &p, bytes_str("n")), STORE_ABSENT));
+    cr_assert(eq(sz, store_txn_ops(sd), STORE_TXN_OPS_MAX));
+    cr_assert(eq(int, store_reg_del(sd, &p, bytes_str("n")), STORE_NO_ROOM));
+    sd_commit();
+    sd_close();
+}
+
+/* ---- copies and other processes ------------------------------------------------------------ */
+
+Test(store_file, a_backup_is_a_store_of_the_same_records)
+{
+    char dest[256], why[STORE_WHY_MAX];
+    struct stat st;
+    uint64_t sum;
+    size_t n;
+    uint8_t *all;
+
+    sd_open();
+    furnish(100);
+    sum = dumped();
+    snprintf(dest, sizeof(dest), "%s", sd_path("backup"));
+    umask(0);
+    cr_assert(eq(int, store_backup(sd, dest, why, sizeof(why)), 0), "%s", why);
+    cr_assert(eq(int, stat(dest, &st), 0));
+    cr_assert(eq(u32, st.st_mode & 0777, 0600));
+    cr_assert(eq(int, store_backup(sd, dest, why, sizeof(why)), -EEXIST));
+    cr_assert_not_null(strstr(why, dest));
+    cr_assert(not(store_backup(sd, "/nonexistent/backup", why, sizeof(why)) == 0));
+    sd_put(1000, "later", "e");
+    store_close(sd);
+    all = slurp(dest, &n);
+    spill(sd_path(STORE_FILE), all, n);
+    free(all);
+    unlink(dest);
+    sd_open();
+    cr_assert(eq(u64, dumped(), sum));
+    sd_close();
+}
+
+static void in_child(void (*run)(void))
+{
+    pid_t pid = fork();
+    int status = -1;
+
+    cr_assert(le(int, 0, pid));
+    if (pid == 0) {
+        run();
+        _exit(0);
+    }
+    cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+    cr_assert(eq(int, status, 0));
+}
+
+static void read_beside(void)
+{
+    struct store_opts o = sd_opts();
+    uint64_t bad = 1;
+    char why[STORE_WHY_MAX];
+    struct store *s;
+
+    o.read_only = o.verify = true;
+    for (int i = 0; i < 20; i++) {
+        if (store_open(&o, &s, why, sizeof(why)))
+            _exit(1);
+        if (store_check(s, sd_no_finding, NULL, &bad) || bad)
+            _exit(2);
+        store_close(s);
+    }
+}
+
+Test(store_file, is_read_and_checked_beside_a_process_that_writes)
+{
+    pid_t pid;
+    int status = -1;
+    unsigned i = 0;
+
+    sd_open();
+    furnish(50);
+    store_close(sd);
+    pid = fork(); /* before anything is open here: LMDB's handles do not survive a fork */
+    if (pid == 0) {
+        read_beside();
+        _exit(0);
+    }
+    sd_open();
+    while (waitpid(pid, &status, WNOHANG) == 0)
+        i++, sd_put(i % 500, "busy", i % 3 ? "e" : "f");
+    cr_assert(eq(int, status, 0));
+    sd_close();
+}
+
+static void write_too(void)
+{
+    struct store_opts o = sd_opts();
+    struct store_reg r = sd_reg(7, "from the child", "e");
+    char why[STORE_WHY_MAX];
+    struct store *s;
+
+    if (store_open(&o, &s, why, sizeof(why)))
+        _exit(1);
+    if (store_begin(s) || store_reg_put(s, &r, NULL) || store_commit(s))
+        _exit(2);
+    store_close(s);
+}
+
+Test(store_file, two_writers_take_turns)
+{
+    struct sd_got g;
+
+    /* The daemon's lock on its directory keeps a second one away; without it nothing breaks. */
+    sd_open();
+    sd_put(1, "n", "e");
+    in_child(write_too);
+    cr_assert(eq(u32, sd_discover(NULL, 0, 9, NOW, &g).taken, 2));
+    store_close(sd);
+    sd_open();
+    cr_assert(eq(u64, sd_findings(), 0));
+    sd_close();
+}
