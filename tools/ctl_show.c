@@ -8,7 +8,7 @@
 
 #include "tools/ctl_json.h"
 
-static const char *bytes_text(uint64_t v, char *out, size_t cap)
+const char *ctl_size_text(uint64_t v, char *out, size_t cap)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double d = (double)v;
@@ -22,7 +22,7 @@ static const char *bytes_text(uint64_t v, char *out, size_t cap)
     return out;
 }
 
-static const char *age_text(uint64_t s, char *out, size_t cap)
+const char *ctl_age_text(uint64_t s, char *out, size_t cap)
 {
     if (s >= 86400)
         snprintf(out, cap, "%" PRIu64 "d%02uh", s / 86400, (unsigned)(s / 3600 % 24));
@@ -62,8 +62,8 @@ static void show_turn(const char *j)
            limits ? ctl_number(limits, "max_turn_allocations") : 0);
     printf("%-14s %" PRIu64 " permissions, %" PRIu64 " channels; %s from clients, %s to them\n", "",
            ctl_number(turn, "permissions"), ctl_number(turn, "channels"),
-           bytes_text(ctl_number(turn, "bytes_from_clients"), in, sizeof(in)),
-           bytes_text(ctl_number(turn, "bytes_to_clients"), out, sizeof(out)));
+           ctl_size_text(ctl_number(turn, "bytes_from_clients"), in, sizeof(in)),
+           ctl_size_text(ctl_number(turn, "bytes_to_clients"), out, sizeof(out)));
 }
 
 static void show_dig(const char *j)
@@ -84,7 +84,24 @@ static void show_dig(const char *j)
            " messages relayed, %s in them\n",
            "", ctl_number(dig, "registered"), ctl_number(dig, "networks"),
            ctl_number(dig, "relayed") + ctl_number(dig, "broadcasts"),
-           bytes_text(ctl_number(dig, "relayed_bytes"), bytes, sizeof(bytes)));
+           ctl_size_text(ctl_number(dig, "relayed_bytes"), bytes, sizeof(bytes)));
+}
+
+static void show_store(const char *j)
+{
+    const char *st = strstr(j, "\"store\":{");
+    char used[16], max[16];
+
+    st = st ? st + sizeof("\"store\":") - 1 : "{}";
+    if (!ctl_is(st, "on"))
+        return;
+    printf("%-14s %" PRIu64 " registrations in %" PRIu64 " namespaces, %" PRIu64
+           " profiles; %s of %s%s\n",
+           "store", ctl_number(st, "registrations"), ctl_number(st, "namespaces"),
+           ctl_number(st, "profiles"),
+           ctl_size_text(ctl_number(st, "used_bytes"), used, sizeof(used)),
+           ctl_size_text(ctl_number(st, "map_bytes"), max, sizeof(max)),
+           ctl_is(st, "refuses") ? "; FULL: nothing new is kept" : "");
 }
 
 static void show_status(const char *j)
@@ -95,7 +112,7 @@ static void show_status(const char *j)
     limits = limits ? limits : "{}";
     printf("%-14s %s\n", "peer id", ctl_get(j, "peer_id", a));
     printf("%-14s %s (preset %s)\n", "version", ctl_get(j, "version", a), ctl_get(j, "preset", b));
-    printf("%-14s %s\n", "up", age_text(ctl_number(j, "uptime_seconds"), size, sizeof(size)));
+    printf("%-14s %s\n", "up", ctl_age_text(ctl_number(j, "uptime_seconds"), size, sizeof(size)));
     if (ctl_is(j, "draining"))
         printf("%-14s draining, %" PRIu64 " s left\n", "state",
                ctl_number(j, "drain_left_seconds"));
@@ -117,11 +134,12 @@ static void show_status(const char *j)
     row_of("circuits", ctl_number(j, "circuits"), ctl_number(limits, "max_circuits"));
     show_turn(j);
     show_dig(j);
+    show_store(j);
     printf("%-14s %s\n", "relayed",
-           bytes_text(ctl_number(j, "bandwidth_bytes"), size, sizeof(size)));
+           ctl_size_text(ctl_number(j, "bandwidth_bytes"), size, sizeof(size)));
     printf("%-14s %s of %s\n", "buffers",
-           bytes_text(ctl_number(j, "buffer_bytes"), size, sizeof(size)),
-           bytes_text(ctl_number(j, "buffer_bytes_max"), limit, sizeof(limit)));
+           ctl_size_text(ctl_number(j, "buffer_bytes"), size, sizeof(size)),
+           ctl_size_text(ctl_number(j, "buffer_bytes_max"), limit, sizeof(limit)));
     printf("%-14s %s, %" PRIu64 " lines lost\n", "log", ctl_get(j, "log_level", a),
            ctl_number(j, "log_lines_lost"));
 }
@@ -162,10 +180,11 @@ static void show_conn(const char *j)
     ctl_get(j, "peer", peer);
     printf(CONN_ROW, peer[0] ? peer : "-", ctl_get(j, "remote", remote), ctl_get(j, "shard", shard),
            ctl_get(j, "state", state), ctl_is(j, "reserved") ? "yes" : "-",
-           ctl_get(j, "streams", streams), age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
-           bytes_text(ctl_number(j, "rx_bytes"), in, sizeof(in)),
-           bytes_text(ctl_number(j, "tx_bytes"), out, sizeof(out)),
-           bytes_text(ctl_number(j, "queued_bytes"), queued, sizeof(queued)));
+           ctl_get(j, "streams", streams),
+           ctl_age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
+           ctl_size_text(ctl_number(j, "rx_bytes"), in, sizeof(in)),
+           ctl_size_text(ctl_number(j, "tx_bytes"), out, sizeof(out)),
+           ctl_size_text(ctl_number(j, "queued_bytes"), queued, sizeof(queued)));
 }
 
 static void show_circuit(const char *j)
@@ -176,9 +195,10 @@ static void show_circuit(const char *j)
     snprintf(shards, sizeof(shards), "%" PRIu64 "-%" PRIu64, ctl_number(j, "src_shard"),
              ctl_number(j, "dst_shard"));
     printf(CIRCUIT_ROW, ctl_get(j, "id", id), ctl_get(j, "state", state), ctl_get(j, "src", src),
-           ctl_get(j, "dst", dst), shards, age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
-           bytes_text(ctl_number(j, "bytes_src_to_dst"), forth, sizeof(forth)),
-           bytes_text(ctl_number(j, "bytes_dst_to_src"), back, sizeof(back)));
+           ctl_get(j, "dst", dst), shards,
+           ctl_age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
+           ctl_size_text(ctl_number(j, "bytes_src_to_dst"), forth, sizeof(forth)),
+           ctl_size_text(ctl_number(j, "bytes_dst_to_src"), back, sizeof(back)));
 }
 
 /* ["a","b"] as a,b; what it holds has neither quotes nor blanks. */
@@ -205,12 +225,12 @@ static void show_alloc(const char *j)
              ctl_is(j, "away") ? " -" : "");
     printf(ALLOC_ROW, ctl_get(j, "user", user)[0] ? user : "-", ctl_get(j, "client", client),
            transport, list_text(j, "relayed", relayed), ctl_get(j, "shard", shard),
-           age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
-           age_text(ctl_number(j, "expires_seconds"), left, sizeof(left)),
+           ctl_age_text(ctl_number(j, "age_seconds"), age, sizeof(age)),
+           ctl_age_text(ctl_number(j, "expires_seconds"), left, sizeof(left)),
            ctl_get(j, "permissions", perms), ctl_get(j, "channels", chans),
            ctl_get(j, "datagrams_from_client", in), ctl_get(j, "datagrams_to_client", out),
-           bytes_text(ctl_number(j, "bytes_from_client"), bytes_in, sizeof(bytes_in)),
-           bytes_text(ctl_number(j, "bytes_to_client"), bytes_out, sizeof(bytes_out)));
+           ctl_size_text(ctl_number(j, "bytes_from_client"), bytes_in, sizeof(bytes_in)),
+           ctl_size_text(ctl_number(j, "bytes_to_client"), bytes_out, sizeof(bytes_out)));
 }
 
 /* How long ago: the daemon's clock is ours. */
@@ -218,7 +238,7 @@ static const char *ago_text(uint64_t unix_s, char *out, size_t cap)
 {
     uint64_t now = (uint64_t)time(NULL);
 
-    return age_text(now > unix_s ? now - unix_s : 0, out, cap);
+    return ctl_age_text(now > unix_s ? now - unix_s : 0, out, cap);
 }
 
 static void show_registrant(const char *j)
@@ -231,8 +251,8 @@ static void show_registrant(const char *j)
            ctl_get(j, "protocol_version", version), ctl_get(j, "shard", shard),
            ago_text(ctl_number(j, "connected_at"), age, sizeof(age)),
            ago_text(ctl_number(j, "last_seen"), silent, sizeof(silent)),
-           bytes_text(ctl_number(j, "rx_bytes"), in, sizeof(in)),
-           bytes_text(ctl_number(j, "queued_bytes"), queued, sizeof(queued)));
+           ctl_size_text(ctl_number(j, "rx_bytes"), in, sizeof(in)),
+           ctl_size_text(ctl_number(j, "queued_bytes"), queued, sizeof(queued)));
 }
 
 static const struct list {

@@ -20,6 +20,7 @@
 #include "tools/ctl_json.h"
 #include "tools/ctl_show.h"
 #include "tools/ctl_store.h"
+#include "tools/ctl_usage.h"
 
 enum {
     PATH_BYTES = 1024,
@@ -44,6 +45,7 @@ static const struct {
     { "reload", false },
     { "log-level", true },
     { "store", true },
+    { "usage", true },
 };
 
 struct wanted {
@@ -197,11 +199,12 @@ static const char doc[] =
     "  drain [SECS]        refuse what is new, let what runs run on, then end\n"
     "  log-level [LEVEL]   show or set: error, warn, info, debug, trace\n"
     "  reload              read the configuration again\n"
+    "  usage [DAYS]        what each peer had of this relay in so many days (31), today included\n"
     "  store check         reads the whole store and says whether it is sound\n"
     "  store dump          its records, a line each, without secrets\n"
     "  store backup FILE   a compact copy of it, taken at once, whole or not at all\n"
     "\n"
-    "store reads the data directory itself, whether the daemon runs or not.\n"
+    "store and usage read the data directory itself, whether the daemon runs or not.\n"
     "Without --socket or --data the directory is looked for where the daemon puts it: "
     "$SLUICE_CONTROL, "
     "$SLUICE_DATA, $STATE_DIRECTORY, $XDG_DATA_HOME/sluice, ~/.local/share/sluice, ./var.\n"
@@ -234,6 +237,8 @@ static const char *complaint(const struct wanted *w)
     if (strcmp(w->command, "store") == 0 && ctl_store_complaint(w->arg, w->dest))
         return ctl_store_complaint(w->arg, w->dest);
 
+    if (strcmp(w->command, "usage") == 0 && ctl_usage_complaint(w->arg))
+        return ctl_usage_complaint(w->arg);
     if (w->ttl && !credentials)
         return "--ttl is for turn-credentials";
     if (w->ttl && !all_digits(w->ttl))
@@ -344,6 +349,12 @@ int main(int argc, char **argv)
     if (strcmp(w.command, "store") == 0) {
         if (data_path(&w, path, sizeof(path)))
             return ctl_store(path, w.arg, w.dest);
+        fprintf(stderr, "sluicectl: the path of the data directory is too long\n");
+        return EXIT_USAGE;
+    }
+    if (strcmp(w.command, "usage") == 0) {
+        if (data_path(&w, path, sizeof(path)))
+            return ctl_usage(path, w.arg, w.json);
         fprintf(stderr, "sluicectl: the path of the data directory is too long\n");
         return EXIT_USAGE;
     }
