@@ -332,6 +332,7 @@ def wrong_payloads():
 
 
 def test_libp2p_17_a_wrong_identity_is_closed_without_reply(relay, placement):
+    """And dusk_03."""
     static, payloads = wrong_payloads()
     for what, body in payloads.items():
         tcp = relay.tcp(placement.target)

@@ -32,7 +32,8 @@ def pour(stream, data, chunk):
 @pytest.mark.parametrize('chunk', [1, 65524])
 @pytest.mark.parametrize('count', ['per-direction', 'sum'])
 def test_libp2p_59_exactly_n_bytes_and_then_rst(start, placement, count, chunk):
-    """N itself is no offence, also in frames of one byte; the byte behind it is not delivered."""
+    """And dusk_21. N itself is no offence, also in frames of one byte; the byte behind it is not
+    delivered."""
     relay = start('--circuit-bandwidth-mb', 1, '--byte-count', count)
     with relay.connect(shard=placement.source) as source, \
             relay.connect(shard=placement.target) as target:

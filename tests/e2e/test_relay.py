@@ -49,6 +49,7 @@ def test_libp2p_01_the_peer_id_is_the_key_files_and_survives_a_restart(start):
                                      os.urandom(68), b'\x08\x01\x12\x40' + b'\x05' * 64],
                          ids=['empty', 'cut', 'short', 'zeroes', 'noise', 'mismatch'])
 def test_libp2p_01_a_corrupt_key_file_stops_the_start_and_stays(tmp_path, content):
+    """And dusk_61."""
     path = tmp_path / 'my.key'
     path.write_bytes(content)
     path.chmod(0o600)
@@ -171,6 +172,7 @@ def test_libp2p_52_descord_07_the_fourth_reservation_of_a_peer_is_refused(start,
 
 
 def test_libp2p_53_connect_without_reservation_is_204(relay, placement):
+    """And dusk_17."""
     with relay.connect(shard=placement.source) as source, \
             relay.connect(shard=placement.target) as target:
         for peer in (Key().peer_id, Key('rsa').peer_id, target.key.peer_id):
@@ -230,6 +232,7 @@ def test_libp2p_53_unknown_fields_are_skipped(relay, placement):
 
 
 def test_libp2p_53_connect_to_oneself_and_to_the_relay(relay, placement):
+    """And dusk_17."""
     with relay.connect(shard=placement.target) as session:
         serve_stop(session)
         reserve(session)
@@ -295,7 +298,8 @@ def test_libp2p_55_a_target_that_cannot(relay, placement, refuse):
 
 
 def test_libp2p_55_a_silent_target_is_203_in_10_s(relay, placement):
-    """Silent before the negotiation, behind it, and half through its answer, at the same time."""
+    """And dusk_22, by presets.md. Silent before the negotiation, behind it, and half through its
+    answer, at the same time."""
     silences = {'nothing': None, 'header': mss(MSS), 'agreed': mss(MSS, STOP),
                 'half a status': mss(MSS, STOP) + stop_status(OK)[:3]}
 
@@ -474,6 +478,7 @@ def test_libp2p_58_fin_comes_behind_the_last_byte(relay, placement):
 
 @pytest.mark.parametrize('cut', [False, True], ids=['close', 'cut'])
 def test_libp2p_61_the_targets_end_is_204_for_new_and_rst_for_old(relay, placement, cut):
+    """And dusk_23."""
     with relay.connect(shard=placement.source) as source, \
             relay.connect(shard=placement.target) as target:
         reserve(target)

@@ -92,7 +92,8 @@ def test_turn_61_permissions_of_an_allocation_have_a_bound(turnd, near):
 @pytest.mark.tsan
 @KINDS
 def test_turn_64_a_peer_without_permission_is_not_heard(turnd, far, kind):
-    """With one it is, whatever its port, byte for byte; and without a channel as an indication."""
+    """And dusk_60. With one it is, whatever its port, byte for byte; and without a channel as an
+    indication."""
     client = turnd.client(kind).allocate()
     far.send(b'not yet', client.relayed)
     assert client.quiet()
@@ -113,6 +114,7 @@ def test_turn_64_a_peer_without_permission_is_not_heard(turnd, far, kind):
 
 @pytest.mark.sanitize
 def test_turn_64_a_permission_lasts_300_s_and_traffic_does_not_extend_it(turn_start, far, tmp_path):
+    """And dusk_60."""
     clock = Clock(tmp_path)
     turnd = turn_start(env=clock.env)
     client, other = turnd.udp().allocate(u32(LIFETIME, 3600)), UdpPeer()
@@ -261,6 +263,7 @@ def test_turn_69_lengths_of_channel_data(turnd, near, far):
 
 @pytest.mark.sanitize
 def test_turn_70_a_channel_lives_600_s_and_its_permission_300(turn_start, far, tmp_path):
+    """And dusk_60."""
     clock = Clock(tmp_path)
     turnd = turn_start(env=clock.env)
     client, other = turnd.udp().allocate(u32(LIFETIME, 3600)), UdpPeer()

@@ -77,7 +77,7 @@ DUSK = {'preset': 'dusk', 'listen': None, 'http': None}
 
 
 def test_dusk_goes_on_without_turn(start):
-    """presets.md: the others exit with 1."""
+    """Check dusk_64. presets.md: the others exit with 1."""
     with bound(socket.SOCK_DGRAM) as taken:
         live = start('--listen-turn', '127.0.0.1:%d' % taken.getsockname()[1],
                      '--listen-p2p', '127.0.0.1:0', **DUSK)

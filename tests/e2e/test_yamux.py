@@ -114,6 +114,7 @@ def test_libp2p_31_pings_pass_busy_circuits(start, placement):
 
 
 def test_libp2p_32_stream_513_is_reset_and_the_connection_lives(relay, placement):
+    """And dusk_06."""
     with relay.connect(shard=placement.target) as session:
         streams = [session.stream() for _ in range(512)]
         assert session.wait(lambda: all(s.acked for s in streams))
@@ -128,6 +129,7 @@ def test_libp2p_32_stream_513_is_reset_and_the_connection_lives(relay, placement
 
 
 def test_libp2p_33_one_byte_beyond_the_window_ends_the_connection(relay, placement):
+    """And dusk_06."""
     with relay.connect(shard=placement.source) as source, \
             relay.connect(shard=placement.target, auto_window=False) as target:
         reserve(target)
@@ -185,6 +187,7 @@ def test_libp2p_34_granted_credit_never_overflows(legs):
 
 @pytest.mark.parametrize('closer', ['source', 'target'])
 def test_libp2p_35_fin_one_way_data_the_other(legs, closer):
+    """And dusk_20."""
     source, target = legs
     near, far = join(source, target)
     first, second = (near, far) if closer == 'source' else (far, near)

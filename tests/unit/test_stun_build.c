@@ -52,6 +52,7 @@ Test(stun_build, writes_the_published_requests)
     expect_made(k, V14);
 }
 
+/* dusk_51: the answers of dusk.md §11.2, byte for byte, and the integrity of §11.3. */
 Test(stun_build, writes_the_answers_of_dusk)
 {
     struct bytes software = bytes_str("Dusk TURN Server 0.1");
