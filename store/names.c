@@ -19,16 +19,17 @@ enum {
 
 /* ---- the table: linear hashing -------------------------------------------------------------- */
 
-static uint32_t bucket_of(const struct names *n, struct bytes peer)
+static uint32_t hash_of(const struct names *n, struct bytes peer)
 {
-    uint32_t h = (uint32_t)crypto_siphash(n->seed, peer);
-    uint32_t i = h & (2 * n->base - 1);
-
-    return i < n->buckets_n ? i : i - n->base;
+    return (uint32_t)crypto_siphash(n->seed, peer);
 }
 
-static struct profile **bucket(const struct names *n, uint32_t i)
+static struct profile **bucket(const struct names *n, uint32_t hash)
 {
+    uint32_t i = hash & (2 * n->base - 1);
+
+    if (i >= n->buckets_n)
+        i -= n->base;
     return &n->segment[i / SEGMENT][i % SEGMENT];
 }
 
@@ -37,19 +38,24 @@ static struct bytes peer_of(const struct profile *p)
     return bytes_of(p->text + p->name_n, p->peer_n);
 }
 
-struct profile *names_get(const struct names *n, struct bytes peer)
+static struct profile *get(const struct names *n, struct bytes peer, uint32_t hash)
 {
-    struct profile *p = *bucket(n, bucket_of(n, peer));
+    struct profile *p = *bucket(n, hash);
 
     while (p && !bytes_eq(peer_of(p), peer))
         p = p->next;
     return p;
 }
 
+struct profile *names_get(const struct names *n, struct bytes peer)
+{
+    return get(n, peer, hash_of(n, peer));
+}
+
 /* Where the pointer to p is. */
 static struct profile **link_of(const struct names *n, const struct profile *p)
 {
-    struct profile **at = bucket(n, bucket_of(n, peer_of(p)));
+    struct profile **at = bucket(n, hash_of(n, peer_of(p)));
 
     while (*at != p)
         at = &(*at)->next;
@@ -75,13 +81,13 @@ static void table_grow(struct names *n)
 
     if (n->profiles_n <= n->buckets_n || !segment_add(n, fresh / SEGMENT))
         return;
-    from = bucket(n, fresh - n->base);
+    from = bucket(n, fresh - n->base); /* a bucket's own number is a hash that leads there */
     p = *from;
     *from = NULL;
     n->buckets_n++;
     while (p) {
         struct profile *next = p->next;
-        struct profile **to = bucket(n, bucket_of(n, peer_of(p)));
+        struct profile **to = bucket(n, hash_of(n, peer_of(p)));
 
         p->next = *to;
         *to = p;
@@ -91,9 +97,9 @@ static void table_grow(struct names *n)
         n->base *= 2;
 }
 
-static void table_add(struct names *n, struct profile *p)
+static void table_add(struct names *n, struct profile *p, uint32_t hash)
 {
-    struct profile **at = bucket(n, bucket_of(n, peer_of(p)));
+    struct profile **at = bucket(n, hash);
 
     p->next = *at;
     *at = p;
@@ -110,7 +116,7 @@ static void rows_of_bytes(struct names *n)
     for (unsigned b = 0; b < 256; b++) {
         bool printable = b >= 0x20 && b < 0x7f && (b < 'A' || b > 'Z');
 
-        n->row_of[b] = printable ? row++ : (uint8_t)(ROW_ASCII + b % (ROW_PAIRS - ROW_ASCII));
+        n->row_of[b] = printable ? row++ : (uint8_t)(ROW_ASCII + (b >= 0x80));
     }
     ASSERT(row == ROW_ASCII);
 }
@@ -122,6 +128,7 @@ int names_new(const uint8_t seed[16], uint32_t profiles_max, uint32_t expected, 
     if (!n)
         return -ENOMEM;
     memcpy(n->seed, seed, sizeof(n->seed));
+    n->k_letter = (uint32_t)crypto_siphash(seed, bytes_str("letter")) | 1;
     n->k_pair = (uint32_t)crypto_siphash(seed, bytes_str("pair")) | 1;
     n->k_triple = (uint32_t)crypto_siphash(seed, bytes_str("triple")) | 1;
     rows_of_bytes(n);
@@ -228,10 +235,8 @@ static bool shapes_ok(struct bytes peer, struct bytes name)
 /* p leaves the index, but for the table. */
 static void retire(struct names *n, struct profile *p)
 {
-    if (p->block) {
+    if (p->block)
         names_lift(n, p);
-        names_count_rows(n, p, false);
-    }
     if (p->listed)
         p->gone = true;
     else
@@ -248,14 +253,11 @@ static bool same_name(const struct profile *p, struct bytes name)
 
 static int move_to(struct names *n, struct profile *p, uint64_t last_seen_s)
 {
-    bool first = !p->block;
     int err;
 
-    if (!first && p->key >> 32 == (last_seen_s < UINT32_MAX ? last_seen_s : UINT32_MAX))
+    if (p->block && p->key >> 32 == (last_seen_s < UINT32_MAX ? last_seen_s : UINT32_MAX))
         return 0;
     err = names_replace(n, p, key_of(n, last_seen_s));
-    if (err == 0 && first)
-        names_count_rows(n, p, true);
     if (err == 0)
         names_together(n, MOVES);
     return err;
@@ -265,11 +267,13 @@ int names_put(struct names *n, struct bytes peer, struct bytes name, uint64_t la
 {
     struct profile *old;
     struct profile *p;
+    uint32_t hash;
     int err;
 
     if (!shapes_ok(peer, name))
         return -EINVAL;
-    old = names_get(n, peer);
+    hash = hash_of(n, peer);
+    old = get(n, peer, hash);
     if (old && same_name(old, name))
         return move_to(n, old, last_seen_s);
     if (!old && n->profiles_n >= n->profiles_max)
@@ -283,7 +287,6 @@ int names_put(struct names *n, struct bytes peer, struct bytes name, uint64_t la
         profile_free(n, p);
         return err;
     }
-    names_count_rows(n, p, true);
     if (old) {
         struct profile **at = link_of(n, old);
 
@@ -291,7 +294,7 @@ int names_put(struct names *n, struct bytes peer, struct bytes name, uint64_t la
         *at = p;
         retire(n, old);
     } else {
-        table_add(n, p);
+        table_add(n, p, hash);
     }
     names_together(n, MOVES);
     return 0;
@@ -322,11 +325,13 @@ bool names_remove(struct names *n, struct bytes peer)
 int names_load(struct names *n, struct bytes peer, struct bytes name, uint64_t last_seen_s)
 {
     struct profile *p;
+    uint32_t hash;
 
     ASSERT(n->load.pass == 0);
     if (!shapes_ok(peer, name))
         return -EINVAL;
-    if (names_get(n, peer))
+    hash = hash_of(n, peer);
+    if (get(n, peer, hash))
         return -EEXIST;
     if (n->profiles_n >= n->profiles_max)
         return -ENOSPC;
@@ -345,7 +350,7 @@ int names_load(struct names *n, struct bytes peer, struct bytes name, uint64_t l
     p->key = key_of(n, last_seen_s);
     p->listed = true;
     n->load.v[n->load.n++] = (struct ranked){ p->key, p };
-    table_add(n, p);
+    table_add(n, p, hash);
     return 0;
 }
 
@@ -388,7 +393,6 @@ static int place_some(struct names *n, uint32_t step)
             err = names_place(n, p);
             if (err != 0)
                 return err;
-            names_count_rows(n, p, true);
         }
         p->listed = false;
     }

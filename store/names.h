@@ -14,11 +14,11 @@
  * Units:   last_seen_s in seconds, kept up to 2^32 - 1.
  * Order:   by last_seen_s, the newest first; among equals the one first that was put, or touched
  *          with another last_seen_s, last (while loading: that was put last).
- * Bounds:  profiles_max; names_memory_max bytes; a find looks at no more than NAMES_FIND_WORK names
- *          (see names_find); no call but names_settle moves more than NAMES_BLOCK profiles, nor in
- *          the mean more than a few.
- * Errors:  -ENOMEM and -ENOSPC leave the index as it was. The caller's own record is then newer
- * than what is found here, until the profile's next put or touch, which repairs it.
+ * Bounds:  profiles_max; names_memory_max bytes; a find compares NAMES_FIND_WORK bytes' worth of
+ *          names; a call moves eight profiles at most, and a block's 4096 anew when keys come out
+ * of order (the clock was set back): some 2 ms, and in the mean no more than eight again. Errors:
+ * -ENOMEM and -ENOSPC leave the index as it was. The caller's own record is then newer than what is
+ * found here, until the profile's next put or touch, which repairs it.
  *
  * Everything borrows; a hit's peer is valid until the next call that is not a find. */
 #ifndef SLUICE_STORE_NAMES_H
@@ -27,10 +27,10 @@
 #include "proto/base.h"
 
 enum {
-    NAMES_PEER_MAX = 42, /* PEER_ID_MAX */
+    NAMES_PEER_MAX = 44, /* PEER_ID_MAX */
     NAMES_BYTES_MAX = 256,
-    NAMES_FIND_MAX = 20,       /* dusk.md §7: at most 20 results */
-    NAMES_FIND_WORK = 8 << 20, /* bytes, of which a compared name costs 64 and its length */
+    NAMES_FIND_MAX = 20,        /* dusk.md §7: at most 20 results */
+    NAMES_FIND_WORK = 10 << 20, /* bytes, of which a compared name costs 64 and its length */
 };
 
 struct names;

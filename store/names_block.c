@@ -79,46 +79,59 @@ static uint32_t find_block(const struct names *n, uint64_t key)
 
 /* ---- columns ------------------------------------------------------------------------------- */
 
-static void mark(const struct names *n, struct block *b, uint32_t col, const struct profile *p)
+/* Calls f for every row of a name, some of them more than once. */
+static inline void each_row(const struct names *n, const struct profile *p,
+                            void (*f)(void *ctx, uint32_t row), void *ctx)
 {
-    const uint8_t *t = p->text;
-    uint64_t bit = UINT64_C(1) << (col & 63);
-    uint64_t *word = &b->row[0][col / 64];
-    uint32_t last;
-
-    if (p->name_n == 0)
-        return;
-    last = p->name_n - 1U;
-    for (uint32_t i = 0; i + 1 < last; i++) {
-        word[n->row_of[t[i]] * WORDS] |= bit;
-        word[row_pair(n, t[i], t[i + 1]) * WORDS] |= bit;
-        word[row_triple(n, t[i], t[i + 1], t[i + 2]) * WORDS] |= bit;
-    }
-    if (last > 0) {
-        word[n->row_of[t[last - 1]] * WORDS] |= bit;
-        word[row_pair(n, t[last - 1], t[last]) * WORDS] |= bit;
-    }
-    word[n->row_of[t[last]] * WORDS] |= bit;
-}
-
-void names_count_rows(struct names *n, const struct profile *p, bool add)
-{
-    uint32_t one = add ? 1 : UINT32_MAX; /* minus one */
     const uint8_t *t = p->text;
 
     for (uint32_t i = 0; i < p->name_n; i++) {
-        n->row_n[n->row_of[t[i]]] += one;
-        if (i + 1 < p->name_n)
-            n->row_n[row_pair(n, t[i], t[i + 1])] += one;
-        if (i + 2 < p->name_n)
-            n->row_n[row_triple(n, t[i], t[i + 1], t[i + 2])] += one;
+        f(ctx, n->row_of[t[i]]);
+        if (i + 1U < p->name_n) {
+            f(ctx, row_pair(n, t[i], t[i + 1]));
+            if (row_leads(t[i])) {
+                f(ctx, row_letter(n, t[i], t[i + 1]));
+                f(ctx, row_letter_too(n, t[i], t[i + 1]));
+            }
+        }
+        if (i + 2U < p->name_n)
+            f(ctx, row_triple(n, t[i], t[i + 1], t[i + 2]));
     }
 }
 
-/* The next column of a block that has one. */
-static void take(const struct names *n, struct block *b, struct profile *p)
+struct marking {
+    uint64_t *word; /* of row 0 */
+    uint64_t bit;
+    uint32_t *row_n;
+};
+
+static inline void mark_row(void *ctx, uint32_t row)
+{
+    struct marking *m = ctx;
+
+    m->word[row * WORDS] |= m->bit;
+}
+
+static inline void mark_and_count_row(void *ctx, uint32_t row)
+{
+    struct marking *m = ctx;
+
+    m->word[row * WORDS] |= m->bit;
+    m->row_n[row]++;
+}
+
+static inline void uncount_row(void *ctx, uint32_t row)
+{
+    struct names *n = ctx;
+
+    n->row_n[row]--;
+}
+
+/* The next column of a block that has one; `first`: p's first ever, its rows are counted. */
+static void take(struct names *n, struct block *b, struct profile *p, bool first)
 {
     uint32_t col = b->used++;
+    struct marking m = { &b->row[0][col / 64], UINT64_C(1) << (col & 63), n->row_n };
 
     ASSERT(col < NAMES_BLOCK);
     if (p->key < b->lo)
@@ -127,9 +140,12 @@ static void take(const struct names *n, struct block *b, struct profile *p)
         b->mixed = true;
     if (p->key > b->hi)
         b->hi = p->key;
-    mark(n, b, col, p);
+    if (first)
+        each_row(n, p, mark_and_count_row, &m);
+    else
+        each_row(n, p, mark_row, &m);
     b->col[col] = p;
-    b->live[col / 64] |= UINT64_C(1) << (col & 63);
+    b->live[col / 64] |= m.bit;
     b->live_n++;
     p->block = b;
     p->col = (uint16_t)col;
@@ -145,15 +161,6 @@ static void drop(struct profile *p)
     b->live[p->col / 64] &= ~(UINT64_C(1) << (p->col & 63));
     b->live_n--;
     p->block = NULL;
-}
-
-static void drop_from(struct names *n, struct profile *p)
-{
-    struct block *b = p->block;
-
-    drop(p);
-    if (b->live_n == 0 && b != n->job.dest)
-        order_remove(n, b);
 }
 
 /* ---- a block anew, as one or as two --------------------------------------------------------- */
@@ -210,7 +217,7 @@ static int block_anew(struct names *n, struct block *b)
         order_insert(n, b->at + 2, half[1]);
     for (uint32_t i = 0; i < count; i++) {
         drop(n->scratch[i].p);
-        take(n, half[i >= first], n->scratch[i].p);
+        take(n, half[i >= first], n->scratch[i].p, false);
     }
     if (n->job.dest == b) { /* it goes on behind what it has */
         n->job.dest = half[1] ? half[1] : half[0];
@@ -265,35 +272,38 @@ int names_place(struct names *n, struct profile *p)
     ASSERT(!p->block);
     if (!b)
         return -ENOMEM;
-    take(n, b, p);
+    take(n, b, p, true);
     return 0;
+}
+
+static void free_if_empty(struct names *n, struct block *b)
+{
+    if (b->live_n == 0 && b != n->job.dest)
+        order_remove(n, b);
 }
 
 void names_lift(struct names *n, struct profile *p)
 {
-    drop_from(n, p);
+    struct block *b = p->block;
+
+    each_row(n, p, uncount_row, n);
+    drop(p);
+    free_if_empty(n, b);
 }
 
 int names_replace(struct names *n, struct profile *p, uint64_t key)
 {
     struct block *b = room(n, key); /* may move p, but never lose it */
+    struct block *old = p->block;
 
     if (!b)
         return -ENOMEM;
-    if (p->block == b) {
+    if (old)
         drop(p);
-        p->key = key;
-        take(n, b, p);
-    } else {
-        struct block *old = p->block;
-
-        if (old)
-            drop(p);
-        p->key = key;
-        take(n, b, p);
-        if (old && old->live_n == 0 && old != n->job.dest)
-            order_remove(n, old);
-    }
+    p->key = key;
+    take(n, b, p, !old);
+    if (old)
+        free_if_empty(n, old);
     return 0;
 }
 
@@ -367,7 +377,7 @@ static bool job_move(struct names *n, struct block *from)
     }
     from->lo = p->key; /* what belongs before it, belongs to dest */
     drop(p);
-    take(n, dest, p);
+    take(n, dest, p, false);
     n->moved++;
     if (from->live_n == 0)
         order_remove(n, from);

@@ -7,7 +7,7 @@
 
 enum {
     ROWS_ASKED = 16, /* rows joined at most: the rarest */
-    BATCH = 32,      /* profiles fetched before the first is compared */
+    AHEAD = 32,      /* profiles are fetched so long before they are compared */
     NAME_COST = 64,  /* of a comparison besides the name's length: what it waits for memory */
     MATCH_COST = 32, /* of looking at a place in a name where the query may be */
 };
@@ -20,11 +20,14 @@ struct query {
     uint32_t rows_n;
     bool exact; /* the row says it all */
     uint64_t work;
+    bool cut;
 };
 
 struct found {
     struct profile *p[NAMES_FIND_MAX];
     size_t n, max;
+    struct profile *ahead[AHEAD]; /* a ring: candidates in order */
+    uint32_t put, got;
 };
 
 /* ---- the query's rows ----------------------------------------------------------------------- */
@@ -68,6 +71,10 @@ static bool query_make(const struct names *n, struct query *q, struct bytes text
                 q->pivot = i;
             }
             ask_row(n, q, row);
+            if (row_leads(q->text[i])) {
+                ask_row(n, q, row_letter(n, q->text[i], q->text[i + 1]));
+                ask_row(n, q, row_letter_too(n, q->text[i], q->text[i + 1]));
+            }
         }
         if (i + 2 < q->n)
             ask_row(n, q, row_triple(n, q->text[i], q->text[i + 1], q->text[i + 2]));
@@ -121,30 +128,29 @@ static bool contains(struct query *q, const uint8_t *t, uint32_t len)
     return false;
 }
 
-/* In the order given; false: there are enough. */
-static bool compare_batch(struct names *n, struct query *q, struct profile *const *p, size_t count,
-                          struct found *f)
+/* False: there are enough, or it was enough work. */
+static bool compare(struct names *n, struct query *q, struct profile *p, struct found *f)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!q->exact) {
-            if (q->work >= NAMES_FIND_WORK)
-                return false;
-            q->work += NAME_COST + p[i]->name_n;
-            n->compared++;
-            if (!contains(q, p[i]->text, p[i]->name_n))
-                continue;
-        }
-        f->p[f->n++] = p[i];
-        if (f->n == f->max)
+    if (!q->exact) {
+        if (q->work >= NAMES_FIND_WORK) {
+            q->cut = true;
             return false;
+        }
+        q->work += NAME_COST + p->name_n;
+        n->compared++;
+        if (!contains(q, p->text, p->name_n))
+            return true;
     }
-    return true;
+    f->p[f->n++] = p;
+    return f->n < f->max;
 }
 
-static void fetch(const struct profile *p)
+static bool candidate(struct names *n, struct query *q, struct profile *p, struct found *f)
 {
     __builtin_prefetch(p);
     __builtin_prefetch((const char *)p + 64);
+    f->ahead[f->put++ % AHEAD] = p;
+    return f->put - f->got < AHEAD || compare(n, q, f->ahead[f->got++ % AHEAD], f);
 }
 
 /* ---- blocks -------------------------------------------------------------------------------- */
@@ -169,32 +175,22 @@ static bool join_rows(const struct block *b, const struct query *q, uint64_t lef
 static bool block_in_order(struct names *n, const struct block *b, struct query *q,
                            uint64_t left[WORDS], struct found *f)
 {
-    struct profile *batch[BATCH];
-    size_t count = 0;
-
     for (uint32_t w = WORDS; w-- > 0;) {
         while (left[w]) {
             uint32_t bit = 63U - (uint32_t)__builtin_clzll(left[w]);
 
             left[w] ^= UINT64_C(1) << bit;
-            batch[count] = b->col[w * 64 + bit];
-            fetch(batch[count]);
-            if (++count == BATCH) {
-                if (!compare_batch(n, q, batch, count, f))
-                    return false;
-                count = 0;
-            }
+            if (!candidate(n, q, b->col[w * 64 + bit], f))
+                return false;
         }
     }
-    return compare_batch(n, q, batch, count, f);
+    return true;
 }
 
 static bool block_mixed(struct names *n, const struct block *b, struct query *q,
                         const uint64_t left[WORDS], struct found *f)
 {
-    struct profile *batch[BATCH];
     size_t count = 0;
-    size_t at = 0;
 
     for (uint32_t w = 0; w < WORDS; w++)
         for (uint64_t bits = left[w]; bits; bits &= bits - 1) {
@@ -203,15 +199,9 @@ static bool block_mixed(struct names *n, const struct block *b, struct query *q,
             n->scratch[count++] = (struct ranked){ p->key, p };
         }
     names_sort(n->scratch, count);
-    while (count > 0) {
-        batch[at++] = n->scratch[--count].p;
-        fetch(batch[at - 1]);
-        if (at == BATCH || count == 0) {
-            if (!compare_batch(n, q, batch, at, f))
-                return false;
-            at = 0;
-        }
-    }
+    while (count > 0)
+        if (!candidate(n, q, n->scratch[--count].p, f))
+            return false;
     return true;
 }
 
@@ -227,6 +217,8 @@ static void search(struct names *n, struct query *q, struct found *f)
         if (b->mixed ? !block_mixed(n, b, q, left, f) : !block_in_order(n, b, q, left, f))
             return;
     }
+    while (f->got < f->put && compare(n, q, f->ahead[f->got++ % AHEAD], f))
+        ;
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */
@@ -259,8 +251,7 @@ size_t names_find(struct names *n, struct bytes query, struct bytes exact, size_
         return 0;
     if (query.n <= NAMES_BYTES_MAX && query_make(n, &q, query)) {
         search(n, &q, &f);
-        if (q.work >= NAMES_FIND_WORK && f.n < f.max)
-            n->finds_cut++;
+        n->finds_cut += q.cut;
     }
     p = exact.n > 0 ? names_get(n, exact) : NULL;
     if (p)

@@ -10,11 +10,14 @@
 
 enum {
     /* Rows of bits, 64 bytes a profile in all. Printable ASCII has a row for each byte, for a query
-     * of one byte has nothing else; control bytes and those of UTF-8 sequences share 27. */
+     * of one byte has nothing else. Of other bytes it is the letter that tells them apart: the
+     * first two bytes of one have a row of LETTERS and a second one among TRIPLES, for a query of
+     * one such letter has nothing else but its pair. */
+    ROW_ASCII = 69, /* 95 printable, less A-Z; then one for control bytes, one for >= 0x80 */
+    ROW_LETTERS = 71,
     ROW_PAIRS = 96,
     ROW_TRIPLES = 256,
     ROWS = 512,
-    ROW_ASCII = 69, /* 95 printable, less A-Z */
 
     WORDS = NAMES_BLOCK / 64,
     SEGMENT = 1024, /* buckets that the table grows by */
@@ -61,9 +64,9 @@ struct ranked {
 
 struct names {
     uint8_t seed[16];
-    uint32_t k_pair, k_triple; /* odd */
-    uint8_t row_of[256];       /* of a byte */
-    uint32_t row_n[ROWS];      /* how often rows were marked, by profiles now placed */
+    uint32_t k_letter, k_pair, k_triple; /* odd */
+    uint8_t row_of[256];                 /* of a byte */
+    uint32_t row_n[ROWS];                /* how often rows were marked, by profiles now placed */
 
     struct block **order;
     uint32_t blocks_n, blocks_max;
@@ -89,30 +92,47 @@ struct names {
     struct ranked scratch[NAMES_BLOCK];
 };
 
+/* A hash to 0..width-1. */
+static inline uint32_t row_within(uint32_t hash, uint32_t width)
+{
+    return (uint32_t)((uint64_t)hash * width >> 32);
+}
+
 static inline uint32_t row_pair(const struct names *n, uint32_t a, uint32_t b)
 {
-    uint32_t h = (a | b << 8) * n->k_pair;
-
-    return ROW_PAIRS + (uint32_t)((uint64_t)h * (ROW_TRIPLES - ROW_PAIRS) >> 32);
+    return ROW_PAIRS + row_within((a | b << 8) * n->k_pair, ROW_TRIPLES - ROW_PAIRS);
 }
 
 static inline uint32_t row_triple(const struct names *n, uint32_t a, uint32_t b, uint32_t c)
 {
-    uint32_t h = (a | b << 8 | c << 16) * n->k_triple;
-
-    return ROW_TRIPLES + (h >> 24);
+    return ROW_TRIPLES + ((a | b << 8 | c << 16) * n->k_triple >> 24);
 }
 static_assert(ROWS - ROW_TRIPLES == 256, "row_triple takes eight bits");
 
+/* A byte that begins a letter of several (RFC 3629 §3). */
+static inline bool row_leads(uint8_t a)
+{
+    return a >= 0xc0;
+}
+
+static inline uint32_t row_letter(const struct names *n, uint32_t a, uint32_t b)
+{
+    return ROW_LETTERS + row_within((a | b << 8) * n->k_letter, ROW_PAIRS - ROW_LETTERS);
+}
+
+static inline uint32_t row_letter_too(const struct names *n, uint32_t a, uint32_t b)
+{
+    return ROW_TRIPLES + ((a | b << 8) * n->k_triple >> 24);
+}
+
 /* ---- names_block.c ------------------------------------------------------------------------- */
 
-/* Gives p a column by its key; p has none. */
+/* Gives p its first column, by its key, and counts its rows. */
 int MUST_USE names_place(struct names *n, struct profile *p);
-/* Gives up p's column; the block goes with its last one. */
+/* Gives up p's column and its rows' counts; the block goes with its last column. */
 void names_lift(struct names *n, struct profile *p);
 /* Takes p to the place of another key. -ENOMEM: it is where it was. */
 int MUST_USE names_replace(struct names *n, struct profile *p, uint64_t key);
-void names_count_rows(struct names *n, const struct profile *p, bool add);
 /* A new block for keys from lo on, if nothing that low is here: for what comes in order. */
 int MUST_USE names_open_block(struct names *n, uint64_t lo);
 void names_together(struct names *n, uint32_t moves);
