@@ -66,7 +66,8 @@ class Relay:
                                          stdout=subprocess.PIPE, env=self.env, text=True,
                                          preexec_fn=self._limit_files if self.nofile else None)
         self._arrived = queue.Queue()
-        threading.Thread(target=self._read, args=(self.proc.stdout,), daemon=True).start()
+        threading.Thread(target=self._read, args=(self.proc.stdout, self.lines, self._arrived),
+                         daemon=True).start()
         end = time.monotonic() + timeout * SLOW
         while not self._ready():
             try:
@@ -83,11 +84,13 @@ class Relay:
     def _limit_files(self):
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
 
-    def _read(self, stdout):
+    @staticmethod
+    def _read(stdout, lines, arrived):
+        """Of one life: its end may be read when the next one has begun."""
         for line in stdout:
-            self.lines.append(line.rstrip('\n'))
-            self._arrived.put(line)
-        self._arrived.put(None)
+            lines.append(line.rstrip('\n'))
+            arrived.put(line)
+        arrived.put(None)
 
     def _ready(self):
         self.addresses = [line.split(': ', 1)[1] for line in self.lines
