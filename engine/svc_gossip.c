@@ -292,8 +292,7 @@ void svc_gossip_start(struct conn *c)
     c->gossip = gc;
     gossip_hub_join(&gs->hub, s->now_ms, &gc->peer, &c->peer,
                     c->dial != NULL || gossip_is_relay(gs->host, &c->peer));
-    if (!timer_armed(&gs->timer))
-        wheel_arm(&s->wheel, &gs->timer, s->now_ms + GOSSIP_HEARTBEAT_MS);
+    gossip_beat(gs);
     gossip_open(gc);
 }
 

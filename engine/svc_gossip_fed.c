@@ -92,6 +92,7 @@ static void publish_own(struct gossip_shard *gs, enum gossip_topic topic,
     gossip_letter_of(mem)->take = t;
     gossip_hub_push(&gs->hub, s->now_ms, NULL, &t, mem, bytes_of(wire, out.wrote));
     gossip_post_all(gs, mem);
+    gossip_beat(gs);
     shared_drop(mem);
     STAT_INC(&s->stats, gossip_own);
 }

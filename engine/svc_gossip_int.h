@@ -97,6 +97,8 @@ static inline struct gossip_letter *gossip_letter_of(const struct shared *mem)
 /* Room for a message of n bytes, the caller's; NULL: the pool is full. */
 struct shared *gossip_letter_new(struct gossip_shard *gs, size_t n, uint8_t **wire);
 void gossip_post_all(struct gossip_shard *gs, struct shared *mem); /* to each other shard */
+/* Whoever keeps something, or has a peer, has a heartbeat. */
+void gossip_beat(struct gossip_shard *gs);
 void gossip_hand_down(struct gossip_shard *gs, const struct peer_id *heir, uint8_t subs);
 
 /* svc_gossip_out.c */

@@ -63,6 +63,12 @@ void gossip_hand_down(struct gossip_shard *gs, const struct peer_id *heir, uint8
     shared_drop(mem);
 }
 
+void gossip_beat(struct gossip_shard *gs)
+{
+    if (!timer_armed(&gs->timer) && (gs->hub.peers.count || gs->hub.kept_count))
+        wheel_arm(&gs->s->wheel, &gs->timer, gs->s->now_ms + GOSSIP_HEARTBEAT_MS);
+}
+
 void gossip_on_letter(struct shard *s, struct mnode *node)
 {
     struct gossip_shard *gs = s->gossip;
@@ -74,6 +80,7 @@ void gossip_on_letter(struct shard *s, struct mnode *node)
     else
         gossip_hub_remote(&gs->hub, s->now_ms, &l->take, mem,
                           bytes_of(mem->data + l->wire_off, l->wire_n));
+    gossip_beat(gs);
     shared_drop(mem);
 }
 
@@ -151,8 +158,7 @@ void gossip_on_timer(struct shard *s)
         if (gc->conn->state == CONN_MUX && !gc->out && !s->draining)
             gossip_open(gc);
     }
-    if (gs->hub.peers.count || gs->hub.kept_count)
-        wheel_arm(&s->wheel, &gs->timer, s->now_ms + GOSSIP_HEARTBEAT_MS);
+    gossip_beat(gs);
 }
 
 /* ---- made and unmade ------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include "engine/clock.h"
 #include "engine/rng.h"
+#include "engine/svc_gossip.h"
 #include "tests/sim/sim_dig.h"
 #include "tests/sim/sim_peer.h"
 #include "tests/sim/sim_turn.h"
@@ -176,6 +177,8 @@ static void start(struct sim *s)
     int fd;
 
     ASSERT(daemon_init(&s->d, &s->cfg, &s->me, s->log, SIM_SHARDS) == 0);
+    if (s->cfg.gossip_on)
+        ASSERT(gossip_host_new(&s->d) == 0);
     for (unsigned i = 0; i < SIM_SHARDS; i++) {
         ASSERT(shard_init(&s->shard[i], &s->d, i) == 0);
         s->shard[i].log = log_attach(s->log, "shard");

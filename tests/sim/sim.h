@@ -53,7 +53,8 @@ struct sim {
      * is sent. */
     void (*on_stop)(struct sim_stream *st);
     void (*on_joined)(struct sim_stream *st);
-    void *arg; /* of those */
+    void (*on_gossip)(struct sim_stream *st, struct bytes data); /* NULL: nobody speaks it */
+    void *arg;                                                   /* of those */
 
     /* The TURN door, when cfg.turn_on: d.turn and shard.turn are these. */
     struct turn_host turn_host;

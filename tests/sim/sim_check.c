@@ -7,6 +7,7 @@
 #include "engine/turn_raw_int.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_dig.h"
+#include "tests/sim/sim_gossip.h"
 #include "tests/sim/sim_turn.h"
 
 enum { TALLY_MAX = 1024 };
@@ -139,7 +140,9 @@ static void check_streams(struct census *x, const struct conn *c)
         count_queue(x, &st->in, "a stream's input");
         if (st->conn != c || (yamux_attached(&st->y) && st->y.session != &c->mux))
             sim_break(x->s, "a stream of another connection");
-        if (st->in.bytes > STREAM_INPUT_MAX)
+        if (st->kind == ST_GOSSIP_IN)
+            sim_check_gossip_in(x->s, st);
+        else if (st->in.bytes > STREAM_INPUT_MAX)
             sim_break(x->s, "a stream keeps %zu bytes of input", st->in.bytes);
         if (st->y.recv_credit > YAMUX_WINDOW || st->consumed > YAMUX_WINDOW)
             sim_break(x->s, "a window of %u, %u due", st->y.recv_credit, st->consumed);
@@ -451,7 +454,7 @@ static void check_shard(struct census *x, const struct shard *sh)
         tx_queued += check_dig_conns(x, sh->dig);
     cursor = 0;
     for (uint32_t at = 0; (stream = slab_walk(&sh->streams, &at));)
-        parts += stream->in.bytes > 0;
+        parts += stream->in.bytes > 0 && stream->kind != ST_GOSSIP_IN;
     while ((circuit = slab_walk(&sh->circuits, &cursor)) != NULL)
         check_circuit(x, circuit);
     for (const struct link *k = sh->staged.first; k != NULL; k = k->next)
@@ -493,6 +496,8 @@ void sim_check_full(struct sim *s)
         sim_check_turn(s);
     if (s->d.dig != NULL)
         sim_check_dig(s);
+    if (s->d.gossip != NULL)
+        sim_check_gossip(s);
     check_quota(&x);
     check_reservations(&x);
     check_gauges(&x);

@@ -60,7 +60,8 @@ enum sim_stream_kind {
     SS_CONNECT,
     SS_STOP,
     SS_PING,
-    SS_OTHER, /* whatever comes is thrown away */
+    SS_GOSSIP, /* the relay's, where somebody listens: s->on_gossip */
+    SS_OTHER,  /* whatever comes is thrown away */
 };
 
 struct sim_stream {

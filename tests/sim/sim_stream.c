@@ -1,17 +1,25 @@
 /* tests/sim/sim_stream.c: streams of the simulated clients: negotiation, RESERVE, CONNECT, STOP. */
 #include <stdlib.h>
 
+#include "proto/gossip.h"
 #include "proto/ident.h"
 #include "proto/varint.h"
 #include "tests/sim/sim_peer.h"
 
 enum { GRANT_AT = YAMUX_WINDOW / 2 };
 
-enum { IN_STOP = 1, IN_PUSH, IN_IDENT };
+enum { IN_STOP = 1, IN_PUSH, IN_IDENT, IN_GOSSIP };
 static const struct mss_proto inbound[] = {
     { STOP_PROTOCOL, IN_STOP },
     { IDENT_PUSH_PROTOCOL, IN_PUSH },
     { IDENT_PROTOCOL, IN_IDENT },
+    { NULL, 0 },
+};
+static const struct mss_proto gossip_too[] = {
+    { STOP_PROTOCOL, IN_STOP },
+    { IDENT_PUSH_PROTOCOL, IN_PUSH },
+    { IDENT_PROTOCOL, IN_IDENT },
+    { GOSSIP_PROTOCOL, IN_GOSSIP },
     { NULL, 0 },
 };
 
@@ -240,6 +248,9 @@ static void stream_bytes(struct sim_stream *st, struct bytes data)
         if (!st->asked && st->status == 0)
             stop_asks(st);
         break;
+    case SS_GOSSIP:
+        st->conn->s->on_gossip(st, data);
+        return;
     case SS_PING:
         st->pongs += data.n;
         return;
@@ -254,7 +265,7 @@ static void stream_bytes(struct sim_stream *st, struct bytes data)
 
 static void inbound_agreed(struct sim_stream *st, int id)
 {
-    st->kind = id == IN_STOP ? SS_STOP : SS_OTHER;
+    st->kind = id == IN_STOP ? SS_STOP : id == IN_GOSSIP ? SS_GOSSIP : SS_OTHER;
     if (id == IN_IDENT)
         sim_stream_put(st, bytes_of(NULL, 0), true);
 }
@@ -264,6 +275,7 @@ void sim_stream_data(struct sim_stream *st, struct bytes data)
     uint8_t out[MSS_REPLY_MAX];
     struct wcur w = wcur_of(out, sizeof(out));
     bool dialed = st->name != NULL;
+    const struct mss_proto *protos = st->conn->s->on_gossip != NULL ? gossip_too : inbound;
     struct cur in;
     enum mss_res res;
     size_t rest;
@@ -275,9 +287,8 @@ void sim_stream_data(struct sim_stream *st, struct bytes data)
     }
     sim_queue_put(&st->in, data);
     in = cur_of(sim_queue_front(&st->in));
-    res = dialed
-              ? mss_dial_feed(&st->dial, st->name, &in)
-              : mss_listen_feed(&st->listen, inbound + (st->conn->no_stop ? 1 : 0), &in, &w, &id);
+    res = dialed ? mss_dial_feed(&st->dial, st->name, &in)
+                 : mss_listen_feed(&st->listen, protos + (st->conn->no_stop ? 1 : 0), &in, &w, &id);
     sim_queue_drop(&st->in, st->in.n - in.n);
     sim_stream_put(st, bytes_of(out, w.wrote), false);
     if (res == MSS_FAILED) {
