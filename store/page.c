@@ -283,9 +283,8 @@ static int walk_tree(struct walk *w, const uint8_t *raw, const char *name)
     return rc;
 }
 
-/* The meta page of that transaction. The writer alternates between the two, so that each has the
- * parity of its number and they are one apart; else one was changed, and an older state would pass
- * for the newest. */
+/* The meta page of that transaction. The writer alternates between the two, so that they are one
+ * apart; else one was changed, and an older state would pass for the newest. */
 static int find_meta(struct walk *w, uint64_t txn, uint8_t page[2 * PAGE], const uint8_t **meta)
 {
     uint64_t of[2];
@@ -305,8 +304,7 @@ static int find_meta(struct walk *w, uint64_t txn, uint8_t page[2 * PAGE], const
         return rc;
     if (!of[0] && !of[1]) /* nothing was ever committed */
         return 0;
-    if (of[0] % 2 || !(of[1] % 2) || (of[0] + 1 != of[1] && of[1] + 1 != of[0]) ||
-        (of[0] != txn && of[1] != txn)) {
+    if ((of[0] + 1 != of[1] && of[1] + 1 != of[0]) || (of[0] != txn && of[1] != txn)) {
         (void)bad(w, "transactions %llu and %llu do not follow each other",
                   (unsigned long long)of[0], (unsigned long long)of[1]);
         return -EAGAIN; /* or were written while we read them: the caller asks again */

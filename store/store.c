@@ -129,7 +129,6 @@ size_t store_map_bytes(const struct store *s)
 
 int store_begin(struct store *s)
 {
-    s->changes_n = 0;
     s->counts_dirty = false;
     s->namespaces_before = s->namespaces;
     return env_begin(s);
