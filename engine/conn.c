@@ -88,19 +88,29 @@ static void conn_log(const struct conn *c, enum event kind, enum log_level level
     log_event(c->shard->log, &e);
 }
 
+/* Once a minute, however many come (dusk.md §12: "capacity reached"). */
+static struct conn *conn_refused(struct shard *s)
+{
+    const struct event_rec e = { .kind = EV_LIMIT_HIT,
+                                 .level = LOG_WARN,
+                                 .reason = "connections in total" };
+
+    STAT_INC(&s->stats, conns_refused_total);
+    if (gcra_step(&s->full_tat_ms, s->now_ms, 1, ACCEPT_SAY_MS))
+        log_event(s->log, &e);
+    return NULL;
+}
+
 static struct conn *conn_new(struct shard *s, int fd)
 {
     struct conn *c;
 
-    if (!quota_take(s->d->quota, s->d->key_conns, s->d->cfg->conns_max)) {
-        STAT_INC(&s->stats, conns_refused_total);
-        return NULL;
-    }
+    if (!quota_take(s->d->quota, s->d->key_conns, s->d->cfg->conns_max))
+        return conn_refused(s);
     c = slab_new(&s->conns);
     if (!c) {
         quota_drop(s->d->quota, s->d->key_conns);
-        STAT_INC(&s->stats, conns_refused_total);
-        return NULL;
+        return conn_refused(s);
     }
     c->shard = s;
     c->fd = fd;

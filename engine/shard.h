@@ -110,8 +110,9 @@ struct shard {
     unsigned listeners_n;
     struct send_args *sends;
     unsigned sends_n;
-    bool sent;      /* by another door, in this turn */
-    uint64_t bells; /* bitmap of shards to wake at the end of the turn */
+    bool sent;            /* by another door, in this turn */
+    uint64_t full_tat_ms; /* of the line that says that there are too many connections */
+    uint64_t bells;       /* bitmap of shards to wake at the end of the turn */
     bool bell_control, bell_keeper;
     bool draining, stopping;
     bool empty;          /* stopping, and nothing is left: counted in the daemon's shards_empty */

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+import rdv
 from circuit import join, reserve
 from relay import SLOW, SLUICE, Relay
 from turn import (ALLOCATE, CHANNEL_BIND, CHANNEL_NUMBER, CREATE_PERMISSION, LIFETIME, NONCE,
@@ -326,6 +327,29 @@ def test_dusk_62_events(start):
     assert all(LINE.fullmatch(line) for line in relay.log().splitlines()), relay.log()
     assert '127.0.0.1' not in ''.join(
         line for line in relay.log().splitlines() if ' INFO ' in line and 'listening' not in line)
+
+
+def test_dusk_62_events_of_the_services(turn):
+    door = turn(DUSK_TURN_PUBLIC_IP='192.0.2.1')
+    with rdv.Peer(door.relay) as live:
+        me, ns = base58(live.id), rdv.fresh('log')
+        live.registered(ns)
+        live.found(ns)
+        directory(live.session, register('alice'))
+        directory(live.session, search('alice'))
+        directory(live.session, text('Remove'))
+        stream = live.session.open('/dusk/turn-credentials/1.0.0',
+                                   b'\xa1' + text('peer_id') + text(me))
+        stream.close_write()
+        assert b'uris' in stream.recv_to_eof(10 * SLOW)
+    door.client().allocate().refresh(0)
+    for words in ('rendezvous registration: peer %s in namespace %s' % (me, ns),
+                  'discover served: 1 registrations to ' + me, 'directory register: ' + me,
+                  'directory search: ' + me, 'directory remove: ' + me,
+                  'turn credentials issued: ' + me, 'TURN allocation made for user ',
+                  'TURN allocation deleted for user '):
+        door.relay.wait_log(r'INFO dusk_relay\] ' + words)
+    assert 'alice' not in door.relay.log(), 'no name, no query'
 
 
 def test_dusk_62_rust_log_error_silences_info(start):
