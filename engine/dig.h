@@ -17,13 +17,13 @@
 #include "engine/homes.h"
 #include "engine/listener.h"
 #include "engine/shared.h"
+#include "engine/tls_next.h"
 
 struct config;
 struct control;
 struct daemon;
 struct dig_shard;
 struct quota;
-struct tls_server;
 
 /* What the shards share: made before they start, const afterwards unless it says atomic. */
 struct dig_host {
@@ -33,9 +33,9 @@ struct dig_host {
     uint8_t key[2][16];       /* of that hash */
     struct shared_pool shared;
     struct dig_ban *bans;
-    struct dig_gate *gate[64];        /* per shard and slot: dig_int.h */
-    _Atomic(struct tls_server *) tls; /* NULL: plain; a reload replaces it */
-    struct tls_server *tls_before;    /* the one before: control's and the start's */
+    struct dig_gate *gate[64]; /* per shard and slot: dig_int.h */
+    struct tls_next tls[64];   /* per shard: the certificate, and after a reload another */
+    bool tls_on;
     uint64_t key_conns;
     uint64_t start_ms;
     /* For pages and checks. */
@@ -45,7 +45,7 @@ struct dig_host {
 MUST_USE int dig_host_init(struct dig_host *h, const struct config *cfg, struct quota *q,
                            unsigned shards, char *why, size_t cap);
 /* The certificate and key that cfg names; NULL with a line in `why`. Reads files: not on a thread
- * that serves. set takes it; who came before keeps what it began with. */
+ * that serves. set takes it: a shard begins with it from its next handshake on. */
 struct tls_server *dig_tls_load(const struct config *cfg, char *why, size_t cap);
 void dig_host_set_tls(struct dig_host *h, struct tls_server *fresh); /* control, or the start */
 void dig_host_fini(struct dig_host *h, unsigned shards);

@@ -30,9 +30,9 @@ struct tls_server *dig_tls_load(const struct config *cfg, char *why, size_t cap)
 
 void dig_host_set_tls(struct dig_host *h, struct tls_server *fresh)
 {
-    /* A shard may be about to keep the old one: it goes when nobody can be, at the next reload. */
-    tls_server_drop(h->tls_before);
-    h->tls_before = atomic_exchange_explicit(&h->tls, fresh, memory_order_acq_rel);
+    for (unsigned i = 0; i < ARRAY_LEN(h->gate) && h->gate[i]; i++)
+        tls_next_put(&h->tls[i], fresh);
+    tls_server_drop(fresh);
 }
 
 static int host_tables(struct dig_host *h, unsigned shards)
@@ -64,6 +64,7 @@ int dig_host_init(struct dig_host *h, const struct config *cfg, struct quota *q,
     h->start_ms = clock_mono_ms();
     h->key_conns = quota_key(q, QUOTA_DIG_TOTAL, bytes_str("dig"));
     tls_init();
+    h->tls_on = cfg->dig_tls_on;
     err = host_tables(h, shards);
     if (err)
         snprintf(why, cap, "not enough memory for the DIG door: lower --dig-max-conns");
@@ -86,8 +87,8 @@ void dig_host_fini(struct dig_host *h, unsigned shards)
         mem_release(h->gate[i], h->cfg->dig_conns_max, sizeof(*h->gate[i]));
     homes_free(h->homes);
     dig_ban_free(h->bans);
-    tls_server_drop(h->tls_before);
-    tls_server_drop(atomic_load_explicit(&h->tls, memory_order_relaxed));
+    for (size_t i = 0; i < ARRAY_LEN(h->tls); i++)
+        tls_next_put(&h->tls[i], NULL);
     memset(h, 0, sizeof(*h));
 }
 

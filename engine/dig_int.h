@@ -238,6 +238,7 @@ struct dig_shard {
     void *json;     /* the pool of JSON that is parsed */
     size_t json_bytes;
     struct tls_pool *tls_pool;
+    struct tls_server *tls; /* NULL until the first handshake */
     struct send_args *sends;
     unsigned sends_n;
     int work_left, shakes_left;

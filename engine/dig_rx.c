@@ -331,8 +331,7 @@ static void tls_ingest(struct dig_conn *c, struct bytes in)
  * and says nothing costs a slot and no more. */
 void dig_greet(struct dig_conn *c)
 {
-    struct dig_host *h = c->ds->host;
-    bool tls = atomic_load_explicit(&h->tls, memory_order_acquire) != NULL;
+    bool tls = c->ds->host->tls_on;
 
     c->state = tls ? DIG_SHAKE : DIG_HEAD;
     if (!tls)
@@ -343,7 +342,7 @@ void dig_greet(struct dig_conn *c)
 static bool tls_begin(struct dig_conn *c)
 {
     struct dig_shard *ds = c->ds;
-    struct tls_server *server = atomic_load_explicit(&ds->host->tls, memory_order_acquire);
+    struct tls_server *server = tls_next_take(&ds->host->tls[ds->s->id], &ds->tls);
 
     c->tls = tls_new(server, ds->tls_pool, dig_tls_out, c);
     if (c->tls)

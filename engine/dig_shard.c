@@ -66,6 +66,7 @@ void dig_shard_free(struct shard *s)
     if (!ds)
         return;
     tls_pool_free(ds->tls_pool);
+    tls_server_drop(ds->tls);
     mem_release(ds->sends, SENDS_PER_TURN, sizeof(*ds->sends));
     mem_release(ds->json, ds->json_bytes, 1);
     mem_release(ds->plain, DIG_TLS_READ, 1);
