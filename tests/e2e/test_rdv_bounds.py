@@ -235,10 +235,10 @@ def test_what_is_no_request_ends_the_stream_and_nothing_else(peer):
               pb((1, 4), (6, pb((3, 0)))), pb((1, 5), (5, b'')), pb((5, pb((1, b'x')))),
               pb((1, 3), (5, b'\x0a\x05x')), b'\x0b\x0c', b'\xff' * 50, pb((1, 3), (5, 7)), bytes(99)]
     for body in bodies:
-        assert not finish(begin(one.session, lp(body))), body
+        assert finish(begin(one.session, lp(body))) == b'', body
     message = discover(ns)
     for size in range(len(message)):
-        assert not finish(begin(one.session, message[:size])), size
+        assert finish(begin(one.session, message[:size])) == b'', size
     assert one.alive() and len(one.found(ns).rows) == 1
 
 
