@@ -11,6 +11,7 @@ import noise
 import rawp2p
 from circuit import reserve
 from rawp2p import DATA, HEADER, SYN, read_mss
+from dusk_clients import Reference
 from rdv import Peer, fresh
 from relay import SLOW, next_ip
 from transport import Secured, Tcp
@@ -279,3 +280,34 @@ def test_dusk_50_an_answer_that_is_none(start, how):
     connected(relay)
     again.close()
     answerer.close()
+
+
+# ---- with the original's libraries --------------------------------------------------------------
+
+@pytest.fixture
+def original(tmp_path):
+    """A relay of rust-libp2p 0.54.1, which listens (tests/interop/dusk-rust)."""
+    live = Reference(tmp_path / 'original', next_ip(), {}).start()
+    yield live
+    live.check()
+    live.stop()
+
+
+@pytest.mark.interop
+def test_dusk_50_a_relay_of_rust_libp2p_is_dialled_and_passes_messages_on(start, original):
+    """It meshes as with any peer, so what one of ours announces reaches another through it."""
+    ours = [federated(start, original.address, shards=1) for _ in range(2)]
+    for relay in ours:
+        connected(relay)
+    ns = fresh('fed')
+    with Peer(ours[0]) as peer:
+        def told():
+            """Once a minute at most is the same said again, so each time it is another."""
+            peer.register(fresh(ns))
+            return re.search(HEARD % (r'\w+', ns + r'-\S+', ours[0].peer), ours[1].log())
+        ours[1].until(told, 40, 'a federation message through the other relay')
+    time.sleep(1)
+    for relay in ours:
+        connected(relay)
+        assert relay.metrics()['sluice_dials_total'] == 1, 'the link holds'
+    assert 'federation: ' not in ours[0].log()
