@@ -39,26 +39,46 @@ static void add_uri(struct ops_cred *out, const char *scheme, const char *host, 
     out->uris_n++;
 }
 
-/* The name that the operator gave, or the address from outside: --turn-external-ip, the relay's own
- * for a wildcard, else the one bound. */
-static void host_text(const struct turn_host *h, const struct netaddr *bound,
-                      char out[CONFIG_TEXT_MAX])
+/* --turn-external-ip, the relay's own for a wildcard, else the one bound. */
+static struct netaddr outside_of(const struct turn_host *h, const struct netaddr *bound)
 {
     enum turn_family f = netaddr_is4(bound) ? TURN_V4 : TURN_V6;
     struct netaddr inside = *bound, outside;
+
+    if (netaddr_is_any(bound) && !h->has[f] && f == TURN_V6)
+        f = TURN_V4; /* [::] takes IPv4 too */
+    if (netaddr_is_any(bound) && h->has[f])
+        inside = h->relay_ip[f];
+    turn_host_external(h, &inside, &outside);
+    return outside;
+}
+
+/* The name that the operator gave, or the address from outside. */
+static void host_text(const struct turn_host *h, const struct netaddr *bound,
+                      char out[CONFIG_TEXT_MAX])
+{
+    struct netaddr outside;
     char ip[NETADDR_TEXT_MAX];
 
     if (h->cfg->turn_public_host[0]) {
         snprintf(out, CONFIG_TEXT_MAX, "%s", h->cfg->turn_public_host);
         return;
     }
-    if (netaddr_is_any(bound) && !h->has[f] && f == TURN_V6)
-        f = TURN_V4; /* [::] takes IPv4 too */
-    if (netaddr_is_any(bound) && h->has[f])
-        inside = h->relay_ip[f];
-    turn_host_external(h, &inside, &outside);
+    outside = outside_of(h, bound);
     netaddr_ip_text(&outside, ip);
     snprintf(out, CONFIG_TEXT_MAX, netaddr_is4(&outside) ? "%s" : "[%s]", ip);
+}
+
+/* Behind a wildcard that nobody has said anything of, an interface's address is a guess: a good one
+ * if the world can reach it, and none at all in a container (dusk.md §8: no usable host). */
+static bool is_reachable(const struct turn_host *h, const struct netaddr *bound)
+{
+    struct netaddr outside;
+
+    if (h->cfg->turn_public_host[0] || h->cfg->turn_external_n || !netaddr_is_any(bound))
+        return true;
+    outside = outside_of(h, bound);
+    return netaddr_is_public(&outside);
 }
 
 bool turn_cred_host(const struct turn_host *h, const struct netaddr *bound, unsigned n,
@@ -74,7 +94,7 @@ bool turn_cred_host(const struct turn_host *h, const struct netaddr *bound, unsi
         }
     for (unsigned i = 0; i < n; i++) {
         host_text(h, &bound[i], out);
-        if (strcmp(out, "0.0.0.0") != 0 && strcmp(out, "[::]") != 0)
+        if (is_reachable(h, &bound[i]) && strcmp(out, "0.0.0.0") != 0 && strcmp(out, "[::]") != 0)
             return dusk_cred_host_ok(bytes_str(out));
     }
     return false;
