@@ -270,7 +270,7 @@ def test_a_request_has_a_longest_length(peer):
 
 # ---- floods --------------------------------------------------------------------------------------
 
-def in_time(peer, ns, seconds=2):
+def in_time(peer, ns, seconds=5):
     """Somebody else is served meanwhile."""
     started = time.monotonic()
     peer.found(ns)
@@ -327,7 +327,7 @@ def test_replies_that_nobody_reads_are_bounded(start):
     assert all(session.alive() for session in sessions)
     for session in sessions:
         session.close()
-    in_time(other, ns, 5)
+    in_time(other, ns)
     other.close()
 
 
@@ -376,7 +376,7 @@ def test_a_flood_of_requests_leaves_others_served(peer, live):
         started = time.monotonic()
         other.found(ns)
         slowest = max(slowest, time.monotonic() - started)
-    assert sent > 200 and slowest < 2 * SLOW, (sent, slowest)
+    assert sent > 200 and slowest < 5 * SLOW, (sent, slowest)
 
 
 # ---- the load generator --------------------------------------------------------------------------
