@@ -259,9 +259,9 @@ static void errand_turn(struct errand *e)
         c->run(e, c, now_ms);
     }
     ask_own(e, now_ms);
-    fetch_turn(e->fetch);
+    fetch_turn(e->fetch, now_ms);
     n = resolve_fds(e->resolve, fds);
-    until_ms = resolve_deadline_ms(e->resolve, now_ms);
+    until_ms = min_u64(resolve_deadline_ms(e->resolve, now_ms), fetch_deadline_ms(e->fetch));
     if (e->jobs > 0 && e->unanswered == 0)
         until_ms = min_u64(until_ms, e->round_ms);
     until_ms = min_u64(until_ms, now_ms + ERRAND_INTERVAL_MS);

@@ -14,7 +14,12 @@
 struct fetch {
     CURLM *multi;
     struct resolve *resolve;
-    struct fetch_job *job[FETCH_JOBS_MAX];
+    struct list active, waiting; /* jobs */
+    struct {
+        char name[ERRAND_NAME_MAX];
+        struct errand_answer answer;
+        uint64_t until_ms;
+    } host; /* the last that was resolved: there is seldom another */
 };
 
 int fetch_new(struct resolve *r, struct fetch **out)
@@ -29,7 +34,7 @@ int fetch_new(struct resolve *r, struct fetch **out)
     }
     f->resolve = r;
     curl_multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, 4L); /* kept alive while idle */
-    curl_multi_setopt(f->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)FETCH_JOBS_MAX);
+    curl_multi_setopt(f->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)FETCH_ACTIVE_MAX);
     *out = f;
     return 0;
 }
@@ -45,28 +50,38 @@ static void job_free(struct fetch_job *j)
     j->easy = j->pinned = j->body = NULL;
 }
 
+static struct fetch_job *job_of(struct link *k)
+{
+    return CONTAINER_OF(k, struct fetch_job, link);
+}
+
 void fetch_free(struct fetch *f)
 {
+    struct link *k;
+
     if (!f)
         return;
-    for (size_t i = 0; i < ARRAY_LEN(f->job); i++)
-        if (f->job[i])
-            job_free(f->job[i]);
+    while ((k = list_pop(&f->active)))
+        job_free(job_of(k));
     curl_multi_cleanup(f->multi);
     free(f);
 }
 
+/* Of a job that is in no list any more. */
 static void finish(struct fetch_job *j, int err, long status, const char *why)
 {
     uint8_t *body = j->body;
 
-    for (size_t i = 0; i < ARRAY_LEN(j->f->job); i++)
-        if (j->f->job[i] == j)
-            j->f->job[i] = NULL;
     j->body = NULL;
     job_free(j);
     j->done(j, err, status, bytes_of(body, err ? 0 : j->n), why);
     free(body);
+}
+
+static void end(struct fetch_job *j, int err, long status, const char *why)
+{
+    list_remove(&j->f->active, &j->link);
+    finish(j, err, status, why);
 }
 
 /* ---- whom we connect to ---------------------------------------------------------------------- */
@@ -235,44 +250,63 @@ static bool prepare(struct fetch_job *j, uint64_t now_ms)
     return ok && curl_multi_add_handle(j->f->multi, c) == CURLM_OK;
 }
 
-static void on_addresses(void *arg, int err, const struct errand_answer *a)
+static void connect_to(struct fetch_job *j, int err, const struct errand_answer *a)
 {
-    struct fetch_job *j = arg;
     uint64_t now_ms = clock_mono_ms();
 
     if (!err)
         err = pin(j, a);
-    if (err) {
-        finish(j, err, 0,
-               err == -EACCES ? "its name leads to private addresses"
-                              : "its name does not resolve");
-        return;
-    }
-    if (now_ms >= j->deadline_ms)
-        finish(j, -ETIMEDOUT, 0, "no answer in time");
+    if (err)
+        end(j, err, 0,
+            err == -EACCES ? "its name leads to private addresses" : "its name does not resolve");
+    else if (now_ms >= j->deadline_ms)
+        end(j, -ETIMEDOUT, 0, "no answer in time");
     else if (!prepare(j, now_ms))
-        finish(j, -ENOMEM, 0, "libcurl refuses");
+        end(j, -ENOMEM, 0, "libcurl refuses");
+}
+
+static void on_addresses(void *arg, int err, const struct errand_answer *a)
+{
+    struct fetch_job *j = arg;
+    struct fetch *f = j->f;
+
+    if (!err) {
+        memcpy(f->host.name, j->host, sizeof(j->host));
+        f->host.answer = *a;
+        f->host.until_ms = clock_mono_ms() + FETCH_HOST_MS;
+    }
+    connect_to(j, err, a);
+}
+
+static void begin(struct fetch_job *j, uint64_t now_ms)
+{
+    struct fetch *f = j->f;
+
+    list_append(&f->active, &j->link);
+    if (!read_url(j)) {
+        end(j, -EINVAL, 0, "that is no https URL");
+    } else if (now_ms < f->host.until_ms && strcmp(f->host.name, j->host) == 0) {
+        const struct errand_answer a = f->host.answer;
+
+        connect_to(j, 0, &a);
+    } else {
+        resolve_ask(f->resolve, j->host, now_ms, j->deadline_ms, on_addresses, j);
+    }
 }
 
 void fetch_get(struct fetch *f, struct fetch_job *j, uint64_t now_ms)
 {
-    size_t i = 0;
-
     j->f = f;
     j->easy = j->pinned = j->body = NULL;
     j->n = j->cap = j->head_n = 0;
     j->refused = j->too_long = false;
-    while (i < ARRAY_LEN(f->job) && f->job[i])
-        i++;
-    if (i == ARRAY_LEN(f->job)) {
-        finish(j, -EAGAIN, 0, "too many are being asked already");
-        return;
-    }
-    f->job[i] = j;
-    if (!read_url(j))
-        finish(j, -EINVAL, 0, "that is no https URL");
+    j->link = (struct link){ .prev = NULL };
+    if (f->active.count < FETCH_ACTIVE_MAX && f->waiting.count == 0)
+        begin(j, now_ms);
+    else if (f->waiting.count < FETCH_WAITING_MAX)
+        list_append(&f->waiting, &j->link);
     else
-        resolve_ask(f->resolve, j->host, now_ms, j->deadline_ms, on_addresses, j);
+        finish(j, -EAGAIN, 0, "too many are being asked already");
 }
 
 static void on_result(struct fetch_job *j, CURLcode code)
@@ -281,21 +315,42 @@ static void on_result(struct fetch_job *j, CURLcode code)
 
     if (code == CURLE_OK) {
         curl_easy_getinfo(j->easy, CURLINFO_RESPONSE_CODE, &status);
-        finish(j, 0, status, "");
+        end(j, 0, status, "");
     } else if (j->too_long || code == CURLE_FILESIZE_EXCEEDED) {
-        finish(j, -EFBIG, 0, "its answer is too long");
+        end(j, -EFBIG, 0, "its answer is too long");
     } else if (j->refused) {
-        finish(j, -EACCES, 0, "it has a private address");
+        end(j, -EACCES, 0, "it has a private address");
     } else {
-        finish(j, code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO, 0,
-               curl_easy_strerror(code));
+        end(j, code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO, 0, curl_easy_strerror(code));
     }
 }
 
-void fetch_turn(struct fetch *f)
+static void late(struct fetch *f, uint64_t now_ms)
+{
+    for (struct link *k = f->waiting.first, *next; k; k = next) {
+        next = k->next;
+        if (job_of(k)->deadline_ms > now_ms)
+            continue;
+        list_remove(&f->waiting, k);
+        finish(job_of(k), -ETIMEDOUT, 0, "no turn in time");
+    }
+}
+
+uint64_t fetch_deadline_ms(const struct fetch *f)
+{
+    uint64_t at = UINT64_MAX;
+
+    for (const struct link *k = f->waiting.first; k; k = k->next)
+        at = min_u64(at, CONTAINER_OF(k, const struct fetch_job, link)->deadline_ms);
+    return at;
+}
+
+void fetch_turn(struct fetch *f, uint64_t now_ms)
 {
     int running, left;
     CURLMsg *m;
+
+    late(f, now_ms);
 
     curl_multi_perform(f->multi, &running);
     while ((m = curl_multi_info_read(f->multi, &left))) {
@@ -307,6 +362,8 @@ void fetch_turn(struct fetch *f)
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&j);
         on_result(j, code);
     }
+    while (f->active.count < FETCH_ACTIVE_MAX && f->waiting.count > 0)
+        begin(job_of(list_pop(&f->waiting)), now_ms);
 }
 
 void fetch_wait(struct fetch *f, struct pollfd *fds, unsigned n, int timeout_ms)

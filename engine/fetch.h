@@ -7,10 +7,13 @@
 #define SLUICE_ENGINE_FETCH_H
 
 #include "engine/resolve.h"
+#include "proto/list.h"
 
 enum {
     FETCH_URL_MAX = 6144,
-    FETCH_JOBS_MAX = 32, /* at a time */
+    FETCH_ACTIVE_MAX = 16, /* at a time; others wait for their turn, within their deadline */
+    FETCH_WAITING_MAX = 256,
+    FETCH_HOST_MS = 60000, /* a host's addresses are believed */
     FETCH_CONNECT_MS = 5000,
     FETCH_HEAD_MAX = 65536, /* bytes of the answer's header */
 };
@@ -30,6 +33,7 @@ struct fetch_job {
     void (*done)(struct fetch_job *j, int err, long status, struct bytes body, const char *why);
     /* fetch's own */
     struct fetch *f;
+    struct link link;
     void *easy;                 /* CURL */
     void *pinned;               /* struct curl_slist: the host's addresses */
     char host[ERRAND_NAME_MAX]; /* without brackets */
@@ -44,7 +48,8 @@ MUST_USE int fetch_new(struct resolve *r, struct fetch **out);
 void fetch_free(struct fetch *f);
 void fetch_get(struct fetch *f, struct fetch_job *j, uint64_t now_ms);
 /* Does what can be done now. */
-void fetch_turn(struct fetch *f);
+void fetch_turn(struct fetch *f, uint64_t now_ms);
+uint64_t fetch_deadline_ms(const struct fetch *f); /* of who waits for a turn */
 /* Waits for these, for its own, for fetch_wake, and no longer than until a time; fills revents. */
 void fetch_wait(struct fetch *f, struct pollfd *fds, unsigned n, int timeout_ms);
 void fetch_wake(struct fetch *f); /* any thread */
