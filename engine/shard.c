@@ -408,8 +408,9 @@ static uint64_t shard_wait_ns(struct shard *s, bool wait)
  * legs of the others' circuits. */
 static bool shard_ended(struct shard *s)
 {
+    /* What the others posted before they were empty may have come since our mail was read. */
     if (s->empty)
-        return all_empty(s);
+        return all_empty(s) && !atomic_load_explicit(&s->mbox.head, memory_order_relaxed);
     for (unsigned i = 0; i < s->listeners_n; i++)
         if (s->listener[i].fd >= 0)
             return false;
