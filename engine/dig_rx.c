@@ -463,6 +463,18 @@ static void on_bytes(struct dig_conn *c, uint8_t *p, size_t n)
         ingest(c, p, n);
 }
 
+/* Its half is over, and the whole with it, unless an answer is still on its way. A reset, too,
+ * takes back nothing that was said before it: who closes with something unread sends one. */
+static void on_end(struct dig_conn *c, bool reset)
+{
+    if (!reset && (c->state == DIG_FLUSH || c->state == DIG_PAGE))
+        return;
+    if (c->state == DIG_WS && (c->late.bytes || dig_waits(c)))
+        c->paused = true; /* what it said before is heard first, then its end once more */
+    else
+        dig_close(c, "closed by peer");
+}
+
 void dig_on_recv(struct dig_conn *c, const struct ring_cqe *cqe)
 {
     struct dig_shard *ds = c->ds;
@@ -479,13 +491,7 @@ void dig_on_recv(struct dig_conn *c, const struct ring_cqe *cqe)
     if (c->state == DIG_CLOSED)
         return;
     if (cqe->res == 0) {
-        /* Its half is over, and the whole with it, unless an answer is still on its way. */
-        if (c->state == DIG_FLUSH || c->state == DIG_PAGE)
-            return;
-        if (c->state == DIG_WS && (c->late.bytes || dig_waits(c)))
-            c->paused = true; /* what it said before is heard first, then its end once more */
-        else
-            dig_close(c, "closed by peer");
+        on_end(c, false);
     } else if (cqe->res == -ENOBUFS) {
         STAT_INC(&ds->s->stats, rx_nobufs);
         if (!c->recv_armed && !c->dry) {
@@ -494,7 +500,7 @@ void dig_on_recv(struct dig_conn *c, const struct ring_cqe *cqe)
         }
     } else if (cqe->res < 0 && cqe->res != -ECANCELED && cqe->res != -EINTR &&
                cqe->res != -EAGAIN) {
-        dig_close(c, "closed by peer");
+        on_end(c, true);
     } else if (!c->recv_armed && !c->paused) {
         dig_arm_recv(c, false);
     }

@@ -373,7 +373,13 @@ void dig_on_send(struct dig_conn *c, int32_t res)
     if (c->state == DIG_CLOSED)
         return;
     if (res < 0 && res != -EINTR && res != -EAGAIN && res != -ECANCELED) {
-        dig_close(c, "closed by peer");
+        /* Reset: what it said before is heard to its end, which its receive tells. Of any other
+         * error only the end makes sure that no frame follows half a frame. */
+        if (c->state == DIG_WS && (res == -EPIPE || res == -ECONNRESET))
+            dig_tx_drop(c);
+        else
+            dig_close(c, "closed by peer");
+        dig_resume(c);
         return;
     }
     if (res > 0) {

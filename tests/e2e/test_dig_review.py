@@ -4,6 +4,7 @@ that runs short, deadlines under load."""
 import select
 import socket
 import ssl
+import struct
 import time
 
 import pytest
@@ -180,3 +181,24 @@ def test_dig_a_crowd_of_handshakes_lets_others_speak(dig_start, tmp_path):
     for conn in crowd:
         conn.close()
     assert pings >= 5, pings  # one, where all of them were one turn of the shard
+
+
+# ---- who breaks off
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize('tls', [False, True], ids=['plain', 'tls'])
+def test_dig_what_was_said_before_a_reset_is_heard(dig_start, tmp_path, tls):
+    """Who closes with something unread sends a reset, and has not taken back what it said before."""
+    digd = dig_start(**(Cert(tmp_path).flags if tls else {}), dig_tls_client='off' if tls else None)
+    options = {'tls': context()} if tls else {}
+    net = fresh_net()
+    to = digd.peer(net=net, **options)
+    for n in range(20):
+        conn = digd.ws(**options)
+        conn.register(net=net)
+        for k in range(5):  # they wait until control has answered the registration
+            conn.relay(to, [n, k])
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        conn.sock.close()
+        for k in range(5):
+            assert to.expect('relay_message')['payload'] == [n, k]
