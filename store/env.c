@@ -29,7 +29,7 @@ enum {
 /* Additions leave so much of map and disk to deletions, which need pages too: a B-tree is copied
  * where it changes. */
 #define RESERVE_MAX ((uint64_t)64 << 20)
-#define RESERVE_SHARE 8 /* of a small map */
+#define RESERVE_SHARE 8 /* of a small map or disk */
 /* Nearer to the end than this, free pages within the file are counted: a walk, so not always. */
 #define NEAR_PAGES (uint64_t)(STORE_TXN_OPS_MAX * OP_PAGES)
 
@@ -298,13 +298,16 @@ static uint64_t taken(const struct store *s, uint64_t more)
 static uint64_t room_now(struct store *s)
 {
     uint64_t map = s->map_bytes / PAGE_BYTES, used = used_pages(s);
-    uint64_t reserve = min_u64(RESERVE_MAX, s->map_bytes / RESERVE_SHARE) / PAGE_BYTES;
+    uint64_t whole = map, reserve;
     uint64_t left = map > used ? map - used : 0;
     struct statvfs fs;
     int fd;
 
-    if (mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0)
+    if (mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0) {
         left = min_u64(left, (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_BYTES);
+        whole = min_u64(whole, (uint64_t)fs.f_blocks * fs.f_frsize / PAGE_BYTES);
+    }
+    reserve = min_u64(RESERVE_MAX / PAGE_BYTES, whole / RESERVE_SHARE);
     s->tree_pages = 0;
     if (left < NEAR_PAGES + reserve) {
         if (read_begin(s) == 0) {
@@ -429,11 +432,14 @@ void env_abort(struct store *s)
 int read_begin(struct store *s)
 {
     ASSERT(!s->reading);
-    if (!s->r)
-        return -EIO;
 
-    int rc = mdb_txn_renew(s->r);
+    int rc = s->r ? mdb_txn_renew(s->r) : MDB_PANIC;
 
+    if (rc == MDB_PANIC && !s->w) {
+        rc = reopen(s);
+        if (!rc)
+            rc = mdb_txn_renew(s->r);
+    }
     if (rc)
         return to_errno(rc);
     s->reading = true;
