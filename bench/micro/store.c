@@ -157,18 +157,17 @@ static void disk(const char *dir, unsigned pages)
            pages, took[ROUNDS / 2] * 1e3, took[ROUNDS - 1] * 1e3, 1 / took[ROUNDS / 2]);
 }
 
-enum kind { NEW_ONE_NS, NEW_OWN_NS, RENEWED, REFRESHED, KINDS };
+enum kind { NEW_ONE_NS, NEW_OWN_NS, IN_TURN, RENEWED, REFRESHED, KINDS };
 static const char *const kind_names[KINDS] = {
-    "new, one namespace",
-    "new, a namespace each",
-    "renewed, other envelope",
-    "renewed, same envelope",
+    "new, one namespace", "new, a namespace each",  "renewed, in turn",
+    "renewed, any",       "renewed, same envelope",
 };
 
 static void puts_rate(struct store *s, enum kind kind, unsigned group, uint64_t records)
 {
     static uint64_t fresh = UINT64_C(1) << 40;
     static uint32_t version = 2;
+    static uint64_t turn; /* as clients renew that do it every so often: the oldest first */
     unsigned rounds = PUTS / group > ROUNDS ? ROUNDS : PUTS / group;
     double took[ROUNDS], w = wall(), c = cpu();
 
@@ -179,7 +178,9 @@ static void puts_rate(struct store *s, enum kind kind, unsigned group, uint64_t 
             /* the half that has one namespace; those of the fill, so that an envelope is known */
             uint64_t any = next_u64() % records & ~UINT64_C(1);
 
-            if (kind == RENEWED)
+            if (kind == IN_TURN)
+                put(s, 2 * turn++ % records, false, version++);
+            else if (kind == RENEWED)
                 put(s, any, false, version++);
             else if (kind == REFRESHED)
                 put(s, any, false, 1);
