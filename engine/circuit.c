@@ -16,6 +16,7 @@ static const char *const end_texts[] = {
     [END_NOMEM] = "buffer memory",
     [END_REFUSED] = "refused",
     [END_CANCELLED] = "cancelled by the source",
+    [END_SHED] = "made room for another",
 };
 
 const char *circuit_end_text(enum circuit_end e)

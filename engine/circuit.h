@@ -53,6 +53,7 @@ enum circuit_end { /* why it ended; the first one said counts */
                    END_NOMEM,
                    END_REFUSED,   /* never opened: status says why */
                    END_CANCELLED, /* the source went away while STOP was pending */
+                   END_SHED,      /* it made room for another (circuit_shed.c) */
 };
 
 struct leg {
@@ -68,6 +69,8 @@ struct leg {
     uint64_t taken;       /* bytes accepted from this leg's peer: what limits count */
     uint64_t granted;     /* of the other leg's `drained`, returned to this leg's peer so far */
     uint64_t told;        /* value of `drained` at the last CE_CREDIT to the other side */
+    /* circuit_shed: bytes of both directions at its last look, when that was, and what it found */
+    uint64_t shed_mark, shed_at_ms, shed_busy;
     struct chunk *stage; /* what this leg's peer sent this turn, not pushed to the other side yet */
     struct link stage_link;
     bool staged, runnable;
@@ -88,6 +91,7 @@ struct circuit {
     _Atomic uint8_t end;        /* enum circuit_end */
     /* side 0 writes before CE_OPEN, side 1 reads */
     struct home home;
+    bool crowded; /* the target has more circuits than it should: one of them makes room */
     /* side 1 writes before CE_STOP_DONE, side 0 reads */
     enum hop_status stop_status;
     bool stop_retry; /* the target itself gave no answer there: try the next home */
@@ -114,6 +118,11 @@ void circuit_on_stop_done(struct circuit *c);     /* side 0 */
 /* Side 1: the target answered, or its stream failed and is freed. retry: it did not answer, so
  * another connection of the target may; c is then no more ours to touch. */
 void circuit_stop_result(struct circuit *c, enum hop_status status, bool retry);
+
+/* circuit_shed.c */
+/* Ends one circuit of this connection's peer, on either side of it: of those with the peer that it
+ * has most with, a quiet and old one. That may close the connection. */
+void circuit_shed(struct conn *conn);
 
 /* circuit.c */
 void circuit_on_work(struct circuit *c, unsigned side, uint32_t bits);

@@ -71,11 +71,14 @@ static enum hop_status connect_check(struct stream *st, const struct peer_id *ta
     return shard_pool_high(s) ? HOP_RESOURCE_LIMIT_EXCEEDED : HOP_OK;
 }
 
-/* All three counts or none. */
-static bool connect_count(struct circuit *c, const char **reason)
+/* All three counts or none. Where old circuits make room, those that are on their way out may still
+ * be counted, so twice as many are allowed for that moment; *crowded: the source has too many. */
+static bool connect_count(struct circuit *c, bool *crowded, const char **reason)
 {
     struct daemon *d = c->shard[0]->d;
-    uint32_t per_peer = d->cfg->circuits_per_peer_max, now[2];
+    uint32_t fair = d->cfg->circuits_per_peer_max, now[2];
+    bool shed = d->cfg->circuits_full == FULL_SHED && fair;
+    uint32_t per_peer = shed ? 2 * fair : fair;
 
     c->key_source =
         quota_key(d->quota, QUOTA_CIRCUIT_PEER, bytes_of(&c->source, sizeof(c->source)));
@@ -93,6 +96,8 @@ static bool connect_count(struct circuit *c, const char **reason)
     atomic_fetch_add_explicit(&d->peers_in_circuits, (now[0] == 1) + (now[1] == 1),
                               memory_order_relaxed);
     c->counted = true;
+    *crowded = shed && now[0] > fair;
+    c->crowded = shed && now[1] > fair;
     return true;
 
 undo_source:
@@ -141,11 +146,12 @@ void circuit_connect(struct stream *st, const struct peer_id *target)
     const char *reason;
     enum hop_status status = connect_check(st, target, homes, &homes_n, &reason);
     struct circuit *c = NULL;
+    bool crowded = false;
 
     if (status == HOP_OK) {
         c = circuit_new(st, target);
         reason = "circuits on this shard";
-        if (!c || !connect_count(c, &reason)) {
+        if (!c || !connect_count(c, &crowded, &reason)) {
             if (c)
                 slab_free(&s->circuits, c);
             status = HOP_RESOURCE_LIMIT_EXCEEDED;
@@ -166,6 +172,8 @@ void circuit_connect(struct stream *st, const struct peer_id *target)
     c->homes_n = (uint8_t)homes_n;
     wheel_arm(&s->wheel, &c->timer, s->now_ms + s->d->cfg->stop_timeout_ms);
     try_home(c);
+    if (crowded)
+        circuit_shed(conn); /* last: it may close the connection */
 }
 
 /* ---- side 1 ------------------------------------------------------------------------------- */
@@ -216,6 +224,8 @@ bool circuit_on_open(struct circuit *c)
 
     conn_ctl(conn, bytes_of(frame, sizeof(frame)));
     conn_ctl(conn, bytes_of(msg, w.wrote));
+    if (c->crowded && conn_alive(conn))
+        circuit_shed(conn);
     return conn_alive(conn); /* it was closed by that: the result is told already */
 }
 

@@ -15,6 +15,7 @@
 enum preset { PRESET_NONE, PRESET_DUSK, PRESET_DIG, PRESET_DESCORD, PRESET_TURN };
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_TEXT, LOG_JSON };
+enum circuits_full { FULL_REFUSE, FULL_SHED };      /* a peer has all the circuits that it may */
 enum byte_count { COUNT_PER_DIRECTION, COUNT_SUM }; /* libp2p.md §11.4 */
 /* Who comes by TLS shows a certificate: always (dig.md §12), if it has one, or is not asked (D14).
  */
@@ -118,6 +119,7 @@ struct config {
     struct hop_limits hop;
     uint32_t circuits_max;
     uint32_t circuits_per_peer_max; /* as source and as target, both counted */
+    enum circuits_full circuits_full;
     uint32_t connect_peer_burst, connect_ip_burst;
     uint64_t connect_peer_refill_ms, connect_ip_refill_ms;
     struct hop_limit circuit_limit; /* present == false: unlimited, `limit` omitted on the wire */

@@ -143,6 +143,7 @@ static void preset_dusk(struct config *c)
     c->dig_on = c->http_on = false;
     c->drain_s = 3; /* so that all of an end takes less than 5 s (dusk.md §13, check 63) */
     c->conns_max = 10000;
+    c->circuits_full = FULL_SHED; /* its clients pile them up, one a pair every two minutes */
     c->hop.reservations_max = 10000;
     c->hop.full_status = HOP_RESOURCE_LIMIT_EXCEEDED;
     c->idle_timeout_ms = 300000;

@@ -40,6 +40,7 @@ const char *config_group_title(uint8_t group)
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", "trace", NULL };
 static const char *const format_words[] = { "text", "json", NULL };
+static const char *const full_words[] = { "refuse", "shed", NULL };
 static const char *const count_words[] = { "per-direction", "sum", NULL };
 static const char *const client_words[] = { "required", "optional", "off", NULL };
 
@@ -217,6 +218,14 @@ const struct setting config_settings[] = {
     { .group = G_CIRCUIT,
       U32("max-circuits-per-peer", circuits_per_peer_max, 0, COUNT_MAX, 1,
           "of one peer, as source and target together (64)") },
+    { .group = G_CIRCUIT,
+      .name = "circuits-full",
+      .arg = "HOW",
+      .kind = SET_WORD,
+      .off = OFF(circuits_full),
+      .words = full_words,
+      .help = "a peer that has so many: refuse another one, or shed an old and quiet one of them "
+              "(refuse; shed in preset dusk)" },
     { .group = G_CIRCUIT,
       RATE("circuit-rate-per-peer", connect_peer_burst, connect_peer_refill_ms,
            "new circuits of one source (0)") },

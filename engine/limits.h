@@ -64,6 +64,9 @@ enum {
     HALF_RECORD_PART = 4,
     STALLED_SEND_MS = 10000, /* or hold TX_HIGH for a peer that reads nothing */
     RELIEF_MAX = 256,
+    SHED_LOOK_MAX = 256, /* circuits of one connection that are looked at for one to go */
+    SHED_LOOK_MS = 1000,
+    SHED_QUIET_BYTES = 16 * 1024, /* in that time or more: pings and the like */
     HOARD_PART = 8, /* of what lies here while memory is short must go on from look to look */
     HALF_MESSAGE_PART = 8, /* streams with half a message: one for so many large chunks */
 

@@ -259,6 +259,31 @@ def test_dusk_65_whoever_is_discovered_is_dialled_and_chats(relay, clients):
     assert not bob.seen('disconnected', 0, peer=relay.peer)
 
 
+@ours_only
+def test_dusk_whoever_dials_for_ever_keeps_nobody_out(start, clients):
+    """Two that dial each other at every refresh and close nothing use up what a peer may have, in an
+    hour as the original does it. Circuits of theirs make room, the quiet ones first: a transfer
+    goes on, and a third comes through to either."""
+    relay = start('--max-circuits-per-peer', 6, turn=False)
+    ann, bob, cleo = clients(refresh_ms=150), clients(refresh_ms=150), clients()
+    for client in (ann, bob):
+        client.day(relay, namespaces=('dusk/peers',), watched=('dusk/peers',))
+    deadline = time.monotonic() + 60 * SLOW
+    while min(len(ann.circuits(bob.peer)), len(bob.circuits(ann.peer))) < 20:
+        assert time.monotonic() < deadline, (ann.events[-3:], bob.events[-3:])
+        time.sleep(0.05)
+    move(ann, bob, relay, 256 << 20)  # on one of those circuits, while new ones come
+    cleo.day(relay)
+    move(cleo, ann, relay, 8 << 20)
+    move(cleo, bob, relay, 8 << 20)
+    assert not ann.seen('dial-failed', 0), 'nobody was refused'
+    for client in (ann, bob):
+        relay.until(lambda: sum(client.peer in (row['src'], row['dst'])
+                                for row in relay.circuits()) <= 6 + 2, what='room')
+    for client in (ann, bob, cleo):
+        assert not client.seen('disconnected', 0, peer=relay.peer)
+
+
 @pytest.mark.parametrize('topic', [SYNC, DIRECTORY])
 @pytest.mark.parametrize('size', [12, 60000])
 def test_dusk_44_45_gossip_through_the_relay(relay, clients, topic, size):

@@ -264,11 +264,14 @@ static void check_circuit(struct census *x, const struct circuit *c)
     const struct config *cfg = &x->s->cfg;
     uint64_t through = atomic_load(&c->leg[0].drained) + atomic_load(&c->leg[1].drained);
 
+    /* Of those that make room for others, the last may still be on their way out. */
+    uint32_t per_peer = cfg->circuits_per_peer_max << (cfg->circuits_full == FULL_SHED);
+
     if (c->counted) {
         x->circuits_counted++;
         tally(x, x->s->d.key_circuits, cfg->circuits_max, "circuits");
-        tally(x, c->key_source, cfg->circuits_per_peer_max, "circuits of a peer");
-        tally(x, c->key_target, cfg->circuits_per_peer_max, "circuits of a peer");
+        tally(x, c->key_source, per_peer, "circuits of a peer");
+        tally(x, c->key_target, per_peer, "circuits of a peer");
     }
     x->circuits_open += c->opened;
     check_direction(x, c, 0);

@@ -334,6 +334,32 @@ Test(sim_limit, circuits_of_a_peer_and_in_total_are_201, .timeout = 60)
     }
 }
 
+/* dusk.md §14: the oldest goes, never the newest, and of the pair that has most. */
+Test(sim_limit, circuits_of_a_peer_make_room_where_they_are_shed, .timeout = 60)
+{
+    for (int shard = 0; shard < 2; shard++) {
+        struct config cfg;
+        struct sim_stream *st[5], *first;
+
+        sim_config(&cfg, "dusk");
+        cr_assert(eq(int, cfg.circuits_full, FULL_SHED));
+        cfg.circuits_per_peer_max = 3;
+        struct sim *s = calm(&cfg);
+        struct sim_conn *from = client(s, SOURCE, 0), *to = client(s, TARGET, shard);
+
+        reserved(to);
+        cr_assert(eq(int, connect_status(client(s, OTHER, 1), TARGET, &first), HOP_OK));
+        for (int i = 0; i < 5; i++) { /* from the third on the target has one too many */
+            cr_assert(eq(int, connect_status(from, TARGET, &st[i]), HOP_OK));
+            SIM_UNTIL(s, circuits_of(s) == (i < 2 ? 2u + (unsigned)i : 3u), 1000);
+            for (int k = 0; k <= i; k++)
+                cr_expect(eq(int, st[k]->rst_seen, k + 2 <= i), "circuit %d after %d", k, i);
+            cr_expect(not(first->rst_seen), "it is older than all, and the only one of its pair");
+        }
+        ended(s);
+    }
+}
+
 Test(sim_limit, connections_per_address_subnet_peer_and_in_total_hold, .timeout = 60)
 {
     for (int which = 0; which < 4; which++) {

@@ -18,6 +18,7 @@ Test(config_presets, default_is_as_presets_md_says)
     cr_expect_eq(c.hop.per_peer_max, 8u);
     cr_expect_eq(c.circuits_max, 65536u);
     cr_expect_eq(c.circuits_per_peer_max, 64u);
+    cr_expect_eq(c.circuits_full, FULL_REFUSE);
     cr_expect_not(c.circuit_limit.present, "limit is omitted on the wire");
     cr_expect_eq(c.hop.full_status, HOP_RESERVATION_REFUSED);
     cr_expect_eq(c.hop.reservation_ms, 3600000u);
@@ -46,6 +47,7 @@ Test(config_presets, dusk_is_as_presets_md_says)
     cr_expect_eq(c.circuits_max, 65536u);
     cr_expect_not(c.circuit_limit.present);
     cr_expect_eq(c.hop.full_status, HOP_RESOURCE_LIMIT_EXCEEDED, "201, then close");
+    cr_expect_eq(c.circuits_full, FULL_SHED, "its clients dial each other for ever (dusk.md §14)");
     cr_expect_eq(c.idle_timeout_ms, 300000u);
     cr_expect_str_eq(c.ident_protocol_version, "/dusk/relay/1.0.0");
     cr_expect_eq(c.turn_max_allocations, 1000u);
