@@ -314,8 +314,7 @@ void gossip_hub_push(struct gossip_hub *h, uint64_t now_ms, const struct gossip_
         struct gossip_peer *p = CONTAINER_OF(k, struct gossip_peer, sub_link[t->topic]);
 
         next = k->next;
-        if (p->deaf || p == from || peer_id_eq(&p->id, &t->author) ||
-            (from && peer_id_eq(&p->id, &from->id)))
+        if (p->deaf || peer_id_eq(&p->id, &t->author) || (from && peer_id_eq(&p->id, &from->id)))
             continue;
         gossip_deliver(h, now_ms, p, t->id, (uint8_t)t->topic, payload, wire);
     }

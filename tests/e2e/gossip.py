@@ -50,11 +50,11 @@ def iwant(*ids):
     return rpc((3, pb((2, pb(*((1, i) for i in ids))))))
 
 
-def signed(key, topic, payload, seqno=None, **wrong):
-    """A message's fields by tag; `wrong` replaces some, behind the signature's back."""
+def signed(key, topic, payload, seqno=None, author=None, **wrong):
+    """A message's fields by tag, signed by key, perhaps in another's name; `wrong` replaces some, behind the signature's back."""
     seqno = time.time_ns() if seqno is None else seqno
-    number = seqno.to_bytes(8, 'big')
-    fields = {1: key.peer_id, 2: payload, 3: number, 4: topic.encode()}
+    number = seqno if isinstance(seqno, bytes) else seqno.to_bytes(8, 'big')
+    fields = {1: (author or key).peer_id, 2: payload, 3: number, 4: topic.encode()}
     fields[5] = key.sign(b'libp2p-pubsub:' + pb(*fields.items()))
     tags = {'sender': 1, 'data': 2, 'number': 3, 'name': 4, 'signature': 5, 'pub': 6}
     fields.update({tags[name]: value for name, value in wrong.items()})

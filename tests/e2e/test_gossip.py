@@ -140,6 +140,10 @@ def test_46_what_is_not_valid_goes_nowhere_and_the_stream_lives(peers):
                   {'pub': Key().pb}, {'pub': b'\x08\x01'}):
         a.publish(SYNC, fresh(), **wrong)
     a.publish('dusk/other', fresh())
+    for n in (0, 7, 9):
+        a.publish(SYNC, fresh(), seqno=bytes(n))
+    a.publish(SYNC, fresh(), author=Key())
+    a.publish(SYNC, fresh(), author=Key(), pub=a.key.pb)
     last = fresh()
     a.publish(SYNC, last, pub=a.key.pb)  # needless, and right
     b.wait_for(last)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/varint.h"
 #include "tests/sim/sim_gossip.h"
 #include "tests/sim/sim_script.h"
 
@@ -101,14 +102,78 @@ Test(sim_gossip, a_turn_verifies_its_share_and_goes_on, .timeout = 60)
     for (unsigned i = 0; i < 190; i++)
         sim_gossip_say(&world, i % 3 ? a : b, i % 3 ? 1 : 2, GOSSIP_SYNC, 40);
     bool waited = false;
+    uint64_t from_ms = sim_now(s);
 
     for (unsigned i = 0; i < 400 && !sim_gossip_settled(&world); i++) {
+        sim_net_alarm(s->net, sim_now(s) + 10);
         cr_assert(step(s), SIM_SEED(s));
         waited |= s->shard[0].gossip->held.count > 0;
     }
     UNTIL(s, sim_gossip_settled(&world), 1000);
+    cr_expect(lt(u64, sim_now(s), from_ms + 500), "at once, and not by the heartbeat");
     cr_expect(waited);
     cr_expect(eq(u64, z->heard, 190));
+    over(s);
+}
+
+/* One message is more than a turn's share of writing when so many are to have it. */
+Test(sim_gossip, a_turn_writes_its_share_and_goes_on, .timeout = 60)
+{
+    struct sim *s = gossip_sim(1, fair);
+    struct gossiper *c[40];
+    bool waited = false;
+
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = sim_gossip_join(&world, i + 1, 0, SYNC_BIT, true);
+    UNTIL(s, sim_gossip_ready(&world), 5000);
+    run_ms(s, 100);
+    uint64_t from_ms = sim_now(s);
+
+    sim_gossip_say(&world, c[0], 1, GOSSIP_SYNC, 60000);
+    for (unsigned i = 0; i < 400 && !sim_gossip_settled(&world); i++) {
+        sim_net_alarm(s->net, sim_now(s) + 10);
+        cr_assert(step(s), SIM_SEED(s));
+        waited |= s->shard[0].gossip->ready.count > 0;
+    }
+    UNTIL(s, sim_gossip_settled(&world), 1000);
+    cr_expect(lt(u64, sim_now(s), from_ms + 500), "at once, and not by the heartbeat");
+    cr_expect(waited);
+    over(s);
+}
+
+/* What is left of an RPC goes with its stream, and the next one begins at its own beginning. */
+Test(sim_gossip, a_stream_replaced_in_the_middle_of_an_rpc_is_forgotten, .timeout = 60)
+{
+    struct sim *s = gossip_sim(1, fair);
+    struct gossiper *a = sim_gossip_join(&world, 1, 0, SYNC_BIT, false);
+    struct gossiper *b = sim_gossip_join(&world, 2, 0, SYNC_BIT, true);
+    static uint8_t rpc[GOSSIP_WIRE_MAX];
+    struct wcur w = wcur_of(rpc, sizeof(rpc));
+    size_t bytes = 0;
+
+    UNTIL(s, sim_gossip_ready(&world) && a->told == 3 && a->says->name == NULL, 5000);
+    run_ms(s, 100);
+    for (unsigned i = 0; i < 150; i++)
+        sim_gossip_say(&world, NULL, 1, GOSSIP_SYNC, 8);
+    for (size_t i = 0; i < 150; i++)
+        bytes += 1 + varint_len(world.said[i].body.n) + world.said[i].body.n;
+    wcur_varint(&w, bytes);
+    for (size_t i = 0; i < 150; i++) {
+        wcur_u8(&w, 0x12);
+        wcur_lp(&w, world.said[i].body);
+    }
+    cr_assert(not(w.bad));
+    sim_gossip_raw(a, bytes_of(rpc, w.wrote));
+    for (unsigned i = 0; i < 100 && !s->shard[0].gossip->held.count; i++) {
+        sim_net_alarm(s->net, sim_now(s) + 10);
+        cr_assert(step(s), SIM_SEED(s));
+    }
+    cr_assert(eq(sz, s->shard[0].gossip->held.count, 1));
+    a->says = sim_open(a->conn, GOSSIP_PROTOCOL, SS_OTHER, bytes_of(NULL, 0));
+    for (unsigned i = 0; i < 3; i++)
+        sim_gossip_say(&world, a, 1, GOSSIP_SYNC, 8);
+    UNTIL(s, sim_gossip_got(b, 150) && sim_gossip_got(b, 151) && sim_gossip_got(b, 152), 300);
+    cr_expect(lt(u64, b->heard, 153), "some of the first went with it");
     over(s);
 }
 
@@ -123,6 +188,8 @@ Test(sim_gossip, who_does_not_read_holds_nobody_and_hears_of_it_later, .timeout 
         deaf->asks = true;
         UNTIL(s, sim_gossip_ready(&world) && deaf->told == 3, 5000);
         run_ms(s, 100);
+        sim_grant(deaf->hears, how == 0 ? 4 << 20 : 0);
+        run_ms(s, 10);
         if (how == 0)
             deaf->conn->deaf = true; /* its socket, or its window only */
         else

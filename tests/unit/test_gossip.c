@@ -134,6 +134,60 @@ Test(gossip_msg, is_refused_for_each_thing_that_is_wrong)
     cr_expect(not(judge_hex("0a02 0000" DATA "1a080000000000000001" TOPIC SIG)), "no peer id");
 }
 
+/* Signed as it stands, by whom you like. */
+static bool judge_signed(const struct identity *signer, struct bytes from, struct bytes seqno,
+                         struct bytes key)
+{
+    uint8_t unsigned_part[256], body[512], sig[64];
+    struct wcur w = wcur_of(unsigned_part, sizeof(unsigned_part));
+    struct bytes fields[] = { from, bytes_str("hello"), seqno, SYNC_TOPIC };
+
+    wcur_put(&w, bytes_str("libp2p-pubsub:"));
+    for (unsigned i = 0; i < 4; i++) {
+        if (!fields[i].p)
+            continue;
+        wcur_u8(&w, (uint8_t)((i + 1) << 3 | 2));
+        wcur_lp(&w, fields[i]);
+    }
+    crypto_ed25519_sign(signer->sk, bytes_of(unsigned_part, w.wrote), sig);
+    struct wcur out = wcur_of(body, sizeof(body));
+
+    wcur_put(&out, bytes_of(unsigned_part + 14, w.wrote - 14));
+    wcur_u8(&out, 0x2a);
+    wcur_lp(&out, bytes_of(sig, sizeof(sig)));
+    if (key.p) {
+        wcur_u8(&out, 0x32);
+        wcur_lp(&out, key);
+    }
+    cr_assert(not(w.bad || out.bad));
+    return judge(bytes_of(body, out.wrote));
+}
+
+Test(gossip_msg, has_eight_bytes_of_seqno_even_if_its_signature_holds)
+{
+    struct identity me = test_identity();
+    const struct bytes none = { NULL, 0 };
+    uint8_t zeroes[16] = { 0 };
+
+    cr_expect(not(judge_signed(&me, peer_id_bytes(&me.id), none, none)));
+    for (size_t n = 0; n <= sizeof(zeroes); n++)
+        cr_expect(
+            eq(int, judge_signed(&me, peer_id_bytes(&me.id), bytes_of(zeroes, n), none), n == 8),
+            "%zu", n);
+}
+
+Test(gossip_msg, is_not_believed_with_the_key_of_who_signed_it_for_another)
+{
+    struct identity me = test_identity(), k = identity_k();
+    uint8_t seqno[8] = { 0 };
+    const struct bytes number = bytes_of(seqno, 8), none = { NULL, 0 };
+
+    cr_expect(judge_signed(&k, peer_id_bytes(&k.id), number, bytes_of(k.key_pb, KEY_ED25519_PB)));
+    cr_expect(
+        not(judge_signed(&k, peer_id_bytes(&me.id), number, bytes_of(k.key_pb, KEY_ED25519_PB))));
+    cr_expect(not(judge_signed(&k, peer_id_bytes(&me.id), number, none)));
+}
+
 Test(gossip_msg, takes_a_key_that_hashes_to_from_and_no_other)
 {
     cr_expect(judge_hex(HELLO "3224" TEST_PB));

@@ -441,6 +441,11 @@ Test(gossip_hub, never_cuts_a_message_whose_beginning_is_written)
         cr_assert(publish(0, 0, number(i, 500)));
     cr_expect(eq(u64, w->c[1].peer.queue.first->id, first));
     cr_expect(eq(u32, w->c[1].peer.front_off, 100));
+    uint64_t unseen = 77;
+    struct gossip_item item;
+
+    item_ids(1, GOSSIP_ITEM_IHAVE, &unseen, 1);
+    cr_expect(not(told(1, &item)), "nothing is said in the middle of a message");
     cr_expect(eq(u32, drain(1, 5000), 2));
 }
 
@@ -578,6 +583,9 @@ Test(gossip_hub, gives_a_peer_with_two_connections_each_message_once)
     join(5, true); /* 1 again */
     cr_assert(publish(0, 0, bytes_str("a")));
     cr_expect(eq(u32, drain(1, 100) + drain(5, 100), 1));
+    cr_assert(publish(5, 7, bytes_str("brought by its other one")));
+    cr_expect(zero(u32, drain(1, 100) + drain(5, 100)));
+    drain(0, 100);
     cr_expect(zero(i8, gossip_hub_leave(&w->hub, &w->c[1].peer)), "the other one inherits");
     cr_assert(publish(0, 0, bytes_str("b")));
     cr_expect(eq(u32, drain(5, 100), 1));
