@@ -202,9 +202,10 @@ unsigned resolve_fds(struct resolve *r, struct pollfd fds[RESOLVE_FDS_MAX])
     for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
         short events = 0;
 
-        if (ARES_GETSOCK_READABLE((unsigned)wanted, i))
+        /* As ARES_GETSOCK_READABLE and _WRITABLE have it, which shift a signed 1 by 31. */
+        if ((unsigned)wanted >> i & 1)
             events |= POLLIN;
-        if (ARES_GETSOCK_WRITABLE((unsigned)wanted, i))
+        if ((unsigned)wanted >> (i + ARES_GETSOCK_MAXNUM) & 1)
             events |= POLLOUT;
         if (events)
             fds[n++] = (struct pollfd){ .fd = s[i], .events = events };
