@@ -46,6 +46,9 @@ def test_dusk_50_two_relays_know_each_other(start):
     assert metrics['sluice_dials_total'] >= 1
     second.wait_log('INFO dusk_relay\\] peer relay connected: ' + first.peer)
     first.wait_log('peer connected: ' + second.peer)
+    turns = second.metrics()['sluice_loop_turns_total']
+    time.sleep(1)
+    assert second.metrics()['sluice_loop_turns_total'] - turns < 500, 'a quiet link costs nothing'
     assert first.ctl('status')[0]['peer_relays'] == 0, 'to the other it is a peer like any'
     with first.connect() as one_, second.connect() as other:
         assert reserve(one_).status == reserve(other).status == OK
