@@ -196,7 +196,7 @@ unsigned resolve_fds(struct resolve *r, struct pollfd fds[RESOLVE_FDS_MAX])
 {
     ares_socket_t s[ARES_GETSOCK_MAXNUM];
     unsigned n = 0;
-    int wanted = r->channel ? ares_getsock(r->channel, s, ARES_GETSOCK_MAXNUM) : 0;
+    unsigned wanted = r->channel ? (unsigned)ares_getsock(r->channel, s, ARES_GETSOCK_MAXNUM) : 0;
 
     static_assert(ARES_GETSOCK_MAXNUM <= RESOLVE_FDS_MAX, "all fit");
     for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
