@@ -625,6 +625,8 @@ Test(names, takes_wildcards_and_unicode_as_they_are)
     cr_assert(eq(sz, count(n, "\x81"), 1));
     cr_assert(eq(sz, count(n, "\xd1\x91"), 0));
     cr_assert(eq(sz, count(n, ""), ARRAY_LEN(list)));
+    cr_assert(eq(int, names_put(n, bytes_str("tail"), bytes_str("adtail headta head"), 1), 0));
+    cr_assert(eq(sz, count(n, "headtail"), 0), "the peer stands behind the name in memory");
     names_free(n);
 }
 
