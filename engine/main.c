@@ -23,6 +23,7 @@
 #include "engine/service.h"
 #include "engine/services.h"
 #include "engine/shard.h"
+#include "engine/svc_gossip.h"
 #include "engine/turn_secret.h"
 #include "engine/turn_shard.h"
 #include "engine/usage.h"
@@ -360,6 +361,7 @@ static void check_empty(struct process *p)
     for (unsigned i = 0; i < p->shards_n && !atomic_load(&p->failed); i++) {
         struct shard *s = &p->threads[i].shard;
 
+        gossip_shard_free(s); /* messages that it kept for whoever might have asked for them */
         chunk_drain(&s->chunks);
         if (s->conns.live || s->streams.live || s->circuits.live || s->handshakes.live ||
             s->chunks.used[CHUNK_SMALL] || s->chunks.used[CHUNK_LARGE])
