@@ -41,8 +41,7 @@ static void on_publish(struct gossip_shard *gs, struct gossip_conn *gc, struct b
     gossip_hub_push(&gs->hub, s->now_ms, &gc->peer, &t, mem, bytes_of(wire, n));
     gossip_post_all(gs, mem);
     shared_drop(mem);
-    if (t.topic >= GOSSIP_FEDERATION)
-        gossip_fed_heard(gs, &t, &m);
+    gossip_fed_heard(gs, &t, &m);
 }
 
 /* ---- one RPC --------------------------------------------------------------------------------- */

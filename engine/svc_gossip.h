@@ -21,7 +21,7 @@ typedef void gossip_foreign_fn(struct shard *s, const struct gossip_fed *reg);
 /* Before the shards start; d->gossip. 0 or -errno. */
 MUST_USE int gossip_host_new(struct daemon *d);
 void gossip_host_free(struct daemon *d);
-/* Who stores foreign registrations; on the thread of the shard that received one. Set before the
+/* Who stores foreign registrations; on the thread of one shard. Set before the
  * shards start. */
 void gossip_on_foreign(struct daemon *d, gossip_foreign_fn *take);
 /* Whose records are believed: the relays that the operator named (DUSK_PEER_RELAYS). Before the

@@ -6,6 +6,7 @@
 #include "engine/printable.h"
 #include "engine/quota.h"
 #include "engine/svc_gossip_int.h"
+#include "proto/varint.h"
 
 bool gossip_is_relay(const struct gossip_host *h, const struct peer_id *id)
 {
@@ -35,6 +36,9 @@ void gossip_fed_heard(struct gossip_shard *gs, const struct gossip_take *t,
     struct shard *s = gs->s;
     struct gossip_fed r;
 
+    if (t->topic < GOSSIP_FEDERATION || s->id != GOSSIP_FED_SHARD ||
+        peer_id_eq(&t->author, &s->d->me.id))
+        return;
     if (!gossip_fed_parse(m->data, gs->fed_pool, &r)) {
         STAT_INC(&s->stats, gossip_fed_bad);
         return;
@@ -55,6 +59,21 @@ void gossip_fed_heard(struct gossip_shard *gs, const struct gossip_take *t,
     }
     STAT_INC(&s->stats, gossip_fed_taken);
     gs->host->foreign(s, &r);
+}
+
+void gossip_fed_mailed(struct gossip_shard *gs, const struct gossip_take *t, struct bytes wire)
+{
+    struct cur c = cur_of(wire);
+    struct gossip_walk walk;
+    struct gossip_item item;
+    struct gossip_msg m;
+    struct peer_id author;
+
+    if (t->topic < GOSSIP_FEDERATION || gs->s->id != GOSSIP_FED_SHARD)
+        return;
+    gossip_walk_start(&walk, cur_lp(&c));
+    if (gossip_walk_next(&walk, &item) && gossip_msg_decode(item.body, &m, &author))
+        gossip_fed_heard(gs, t, &m);
 }
 
 static void publish_own(struct gossip_shard *gs, enum gossip_topic topic,

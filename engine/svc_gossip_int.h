@@ -111,8 +111,10 @@ void gossip_list(struct gossip_conn *gc);
 void gossip_in_pass(struct gossip_shard *gs);
 
 /* svc_gossip_fed.c */
+enum { GOSSIP_FED_SHARD = 0 }; /* who hears for all: one message by two links counts once */
 void gossip_fed_heard(struct gossip_shard *gs, const struct gossip_take *t,
                       const struct gossip_msg *m);
+void gossip_fed_mailed(struct gossip_shard *gs, const struct gossip_take *t, struct bytes wire);
 bool gossip_is_relay(const struct gossip_host *h, const struct peer_id *id);
 
 #endif

@@ -75,11 +75,12 @@ void gossip_on_letter(struct shard *s, struct mnode *node)
     struct shared *mem = CONTAINER_OF(node, struct gossip_post, node)->mem;
     const struct gossip_letter *l = gossip_letter_of(mem);
 
+    const struct bytes wire = bytes_of(mem->data + l->wire_off, l->wire_n);
+
     if (l->heir.n)
         gossip_hub_inherit(&gs->hub, &l->heir, l->subs);
-    else
-        gossip_hub_remote(&gs->hub, s->now_ms, &l->take, mem,
-                          bytes_of(mem->data + l->wire_off, l->wire_n));
+    else if (gossip_hub_remote(&gs->hub, s->now_ms, &l->take, mem, wire))
+        gossip_fed_mailed(gs, &l->take, wire);
     gossip_beat(gs);
     shared_drop(mem);
 }
@@ -205,7 +206,7 @@ void gossip_on_foreign(struct daemon *d, gossip_foreign_fn *take)
 
 void gossip_add_relay(struct daemon *d, const struct peer_id *relay)
 {
-    if (d->gossip && d->gossip->relays_n < GOSSIP_RELAYS_MAX)
+    if (d->gossip && !gossip_is_relay(d->gossip, relay) && d->gossip->relays_n < GOSSIP_RELAYS_MAX)
         d->gossip->relay[d->gossip->relays_n++] = *relay;
 }
 

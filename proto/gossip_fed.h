@@ -4,7 +4,7 @@
  *   {"peer_id":"<base58>","namespace":"<ns>","ttl":7200,"source_relay":"<base58 self>"}
  * It carries no signed record, so nobody can be told of it. On our own topic there is one member
  * more, "record":"<the envelope in hex>": a relay that was told to trust source_relay verifies
- * it as it would a REGISTER's and serves it. That topic is spoken only to whom asked for it. */
+ * it as it would a REGISTER's and serves it. That topic goes to named relays only. */
 #ifndef SLUICE_PROTO_GOSSIP_FED_H
 #define SLUICE_PROTO_GOSSIP_FED_H
 

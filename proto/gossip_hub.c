@@ -152,12 +152,12 @@ static void on_subscribe(struct gossip_hub *h, struct gossip_peer *p, unsigned t
 {
     struct gossip_peer *has = find_of(h, &p->id, (int)topic, NULL);
 
+    if (topic >= GOSSIP_TOPICS_OLD && !p->trusted)
+        return; /* signed records with their addresses are for named relays */
     if (on && !has)
         sub_add(h, p, topic);
     else if (!on && has)
         sub_drop(h, has, topic);
-    if (on && topic >= GOSSIP_TOPICS_OLD) /* it is a relay like us: it may know that we are */
-        say(h, p, (uint8_t)(1u << topic));
 }
 
 static void new_beat(struct gossip_hub *h, struct gossip_peer *p)
@@ -322,15 +322,17 @@ void gossip_hub_push(struct gossip_hub *h, uint64_t now_ms, const struct gossip_
         list_append(to, list_pop(to));
 }
 
-void gossip_hub_remote(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t,
+bool gossip_hub_remote(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t,
                        void *payload, struct bytes wire)
 {
     h->counts.offered++;
     h->counts.remote++;
     if (gossip_seen_has(h, now_ms, t->id))
-        refused(h, GOSSIP_DUPLICATE);
-    else if (gossip_hub_admit(h, now_ms, t, wire.n))
-        gossip_hub_push(h, now_ms, NULL, t, payload, wire);
+        return refused(h, GOSSIP_DUPLICATE);
+    if (!gossip_hub_admit(h, now_ms, t, wire.n))
+        return false;
+    gossip_hub_push(h, now_ms, NULL, t, payload, wire);
+    return true;
 }
 
 bool gossip_hub_own(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t, size_t n)

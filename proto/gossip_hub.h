@@ -187,7 +187,7 @@ void gossip_hub_init(struct gossip_hub *h, const struct gossip_limits *limits,
                      const struct gossip_calls *calls, void *arg);
 void gossip_hub_clear(struct gossip_hub *h); /* everybody has left: the cache goes */
 
-/* `trusted`: one of the operator's relays, which is told of the fourth topic too. */
+/* `trusted`: one of the operator's relays, to which alone the fourth topic goes. */
 void gossip_hub_join(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p,
                      const struct peer_id *id, bool trusted);
 /* The topics that it took along: a peer says SUBSCRIBE on its first connection only, so another one
@@ -220,8 +220,8 @@ bool gossip_hub_admit(struct gossip_hub *h, uint64_t now_ms, const struct gossip
 void gossip_hub_push(struct gossip_hub *h, uint64_t now_ms, const struct gossip_peer *from,
                      const struct gossip_take *t, void *payload, struct bytes wire);
 /* Posted by another shard, which has verified it, or signed by us: admitted and pushed, unless this
- * shard has seen it. */
-void gossip_hub_remote(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t,
+ * shard has seen it. true: it was new here. */
+bool gossip_hub_remote(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t,
                        void *payload, struct bytes wire);
 bool gossip_hub_own(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t, size_t n);
 

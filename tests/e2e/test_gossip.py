@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import gossip
 from gossip import (DIRECTORY, FEDERATION, MESHSUB, MESHSUB10, OURS, SYNC, Gossiper, fresh, graft,
                     ihave, iwant, message, msg_id, prune, publish, rpc, signed, sip13, subscribe)
 from rawp2p import CREDIT, SYN, NotAvailable
@@ -448,6 +449,43 @@ def test_federation_messages_are_logged_escaped_and_seldom(start):
         say('behind')
         relay.until(lambda: drops(relay)['sluice_gossip_fed_bad_total'] >= 1)
         assert 'in loop at' not in relay.log()
+
+
+def test_a_registration_is_found_at_the_other_relay_of_two_that_name_each_other(start, tmp_path):
+    """And at none that names nobody; nor is anything told twice, or believed that another signed."""
+    import rdv
+    ports = [Relay(tmp_path / ('p%d' % i), preset='dusk').start() for i in range(2)]
+    at = [relay.address for relay in ports]
+    for relay in ports:
+        assert relay.stop() == 0
+    # The same identities at the same ports, now that each knows the other's address.
+    pair = []
+    for i in range(2):
+        host, port = at[i].split('/')[2], at[i].split('/')[4]
+        pair.append(start('--peer-relay', at[1 - i], preset='dusk', data=ports[i].data,
+                          listen='%s:%s' % (host, port)))
+    alone = start('--peer-relay', at[0], preset='dusk')
+    peer, ns = rdv.Peer(pair[0]), rdv.fresh('fed')
+    there, elsewhere = rdv.Peer(pair[1]), rdv.Peer(alone)
+    thief = Gossiper(pair[0], gossip.RECORDS).wait_up()
+    envelope = peer.registered(ns)
+
+    def found():
+        peer.register(ns, envelope=envelope)  # until the link is up
+        return there.found(ns).rows
+    assert pair[1].until(found, 30, 'a foreign registration') == [(ns.encode(), envelope, 7200)]
+    forged = rdv.record(Key())
+    thief.publish(gossip.RECORDS, ('{"peer_id":"%s","namespace":"%s","ttl":7200,"source_relay":"%s",'
+                                   '"record":"%s"}' % (thief.key.text, ns, thief.key.text,
+                                                       forged.hex())).encode())
+    again = rdv.fresh('fed')
+    back = there.registered(again)
+    assert pair[0].until(lambda: peer.found(again).rows) == [(again.encode(), back, 7200)]
+    assert len(there.found(ns).rows) == 1 and not thief.datas()
+    settle(thief)
+    assert not elsewhere.found(ns).rows, 'it names, and is not named'
+    for one_of in (peer, there, elsewhere, thief):
+        one_of.close() if one_of is thief else one_of.session.close()
 
 
 def test_a_registration_is_announced_in_the_originals_words(live, peers):
