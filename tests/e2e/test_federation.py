@@ -254,7 +254,8 @@ def test_dusk_50_the_dialler_keeps_to_the_specification(start, early):
     answerer.close()
 
 
-@pytest.mark.parametrize('how', ['silence', 'na', 'junk', 'wrong signature'])
+@pytest.mark.parametrize('how', ['na', 'junk', 'wrong signature',
+                                 pytest.param('silence', marks=pytest.mark.long)])
 def test_dusk_50_an_answer_that_is_none(start, how):
     """The attempt ends, at the latest after 10 s; another follows; nothing is left."""
     answerer = Answerer()
