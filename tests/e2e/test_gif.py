@@ -342,9 +342,13 @@ def slowly(request):
         request.wfile.flush()
 
 
+HEAD_LINES = []  # how many of these were sent
+
+
 def endless_head(request):
     request.wfile.write(b'HTTP/1.1 200 OK\r\n')
     for i in range(100000):
+        HEAD_LINES[:] = [i]
         request.wfile.write(b'X-%d: %s\r\n' % (i, b'y' * 1000))
 
 
@@ -393,6 +397,7 @@ def test_dusk_gif_whatever_it_says_is_an_empty_answer(api, served):
             began = time.monotonic()
             assert one.raw(GIF, gif('search', how)) == EMPTY, how
             assert time.monotonic() - began < 9 * SLOW, how
+        assert HEAD_LINES[0] < 50000  # what the sockets held; 64 of them were read
         door.say = None
         assert len(one.gifs('search', 'after', 20)) == 3
         if SLOW == 1:
