@@ -133,10 +133,12 @@ void rpc_go_on(struct conn *c)
 bool rpc_reserve(struct rpc *r, size_t n)
 {
     struct conn *c = r->stream->conn;
+    size_t share = shared_share(&r->shard->d->rpc_pool);
     size_t waits = c->rpc_due + c->said_bytes;
 
     ASSERT(!r->due);
-    if (waits && waits + n > RPC_ANSWERS_MAX) {
+    n = rpc_page_room(r, n);
+    if (waits && waits + n > min_sz(share, RPC_ANSWERS_MAX)) {
         r->held = true;
         list_append(&c->held, &r->ready_link);
         return false;

@@ -23,10 +23,10 @@ struct stream;
 struct shard;
 
 enum {
-    RPC_STREAMS_MAX = 256,         /* at a time on one connection */
-    RPC_CONN_BYTES_MAX = 4 << 20,  /* of their requests; less where the pool is short */
-    RPC_ANSWERS_MAX = 4 << 20,     /* of long answers: being fetched, or waiting to leave */
-    RPC_PAGE_MIN = 16 << 10,       /* of an answer that is cut because the pool is short */
+    RPC_STREAMS_MAX = 256,        /* at a time on one connection */
+    RPC_CONN_BYTES_MAX = 2 << 20, /* of their requests; less where the pool is short */
+    RPC_ANSWERS_MAX = 2 << 20, /* of long answers: being fetched, or waiting to leave; the same */
+    RPC_PAGE_MIN = 16 << 10,   /* of an answer that is cut because the pool is short */
     RPC_POOL_BYTES_MAX = 64 << 20, /* of all requests and answers of the process */
     RPC_MAX = 32768,               /* exchanges of one shard */
     RPC_PER_TURN = 16,
@@ -88,8 +88,9 @@ void rpc_answered(struct rpc *r); /* by anybody else that was asked */
 /* Dusk's operators know these events from its log; elsewhere there are more of them than anybody
  * reads. */
 uint8_t rpc_event_level(const struct rpc *r);
-/* Before a long answer is fetched: room for n bytes of it. false: so much already waits for this
- * peer, who may not read; return RPC_HELD. One answer at a time is always fetched. */
+/* Before a long answer that can be cut is fetched: room for n bytes of it at most. false: so much
+ * already waits for this peer, who may not read; return RPC_HELD. One answer at a time is always
+ * fetched. */
 MUST_USE bool rpc_reserve(struct rpc *r, size_t n);
 /* What makes room has happened: the next that is held is looked at again. */
 void rpc_go_on(struct conn *c);

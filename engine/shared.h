@@ -40,7 +40,7 @@ static inline size_t shared_share(const struct shared_pool *p)
 {
     size_t used = atomic_load_explicit(&p->used, memory_order_relaxed);
 
-    return used < p->max ? (p->max - used) / 8 : 0;
+    return used < p->max ? (p->max - used) / 32 : 0;
 }
 static inline struct bytes shared_bytes(const struct shared *s)
 {

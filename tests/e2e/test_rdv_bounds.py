@@ -279,7 +279,7 @@ def in_time(peer, ns, seconds=5):
 
 @pytest.mark.sanitize
 def test_half_requests_are_bounded_and_end(start):
-    """Streams with most of a long request: a connection has RPC_CONN_BYTES_MAX (4 MiB) for them,
+    """Streams with most of a long request: a connection has RPC_CONN_BYTES_MAX (2 MiB) for them,
     and in the end they are gone."""
     relay, ns, waiting = start(), fresh(), []
     half = uv(REQUEST_MAX) + b'\x7a' * (REQUEST_MAX - 100)
@@ -290,9 +290,9 @@ def test_half_requests_are_bounded_and_end(start):
         waiting += [begin(one.session, half, fin=False) for _ in range(160)]
     in_time(other, ns)
     if SLOW == 1:  # with the receive buffers, of which this is the first use
-        assert relay.rss_kib() - before < (8 * 4 + 16 + 8) * 1024, 'all of it would be 80 MiB'
+        assert relay.rss_kib() - before < (8 * 2 + 16 + 8) * 1024, 'all of it would be 80 MiB'
     assert all(one.alive() for one in foes)  # and so all of it has been read
-    assert sum(stream.rst for stream in waiting) >= 8 * (160 - 64), 'too much is reset at once'
+    assert sum(stream.rst for stream in waiting) >= 8 * (160 - 32), 'too much is reset at once'
     for stream in waiting:
         assert not finish(stream, 30)
     in_time(other, ns)
@@ -303,7 +303,7 @@ def test_half_requests_are_bounded_and_end(start):
 @pytest.mark.sanitize
 def test_replies_that_nobody_reads_are_bounded(start):
     """Peers ask for 0.8 MiB sixty times each and grant no credit: a connection has RPC_ANSWERS_MAX
-    (4 MiB) of them, the rest waits; whoever reads is served as ever, and reads all sixty."""
+    (2 MiB) of them, the rest waits; whoever reads is served as ever, and reads all sixty."""
     relay = start()
     ns, small = fresh(), fresh()
     for _ in range(100):
