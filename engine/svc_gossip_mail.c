@@ -304,10 +304,14 @@ int gossip_shard_new(struct shard *s)
 void gossip_shard_free(struct shard *s)
 {
     struct gossip_shard *gs = s->gossip;
+    struct gossip_conn *gc;
+    uint32_t at = 0;
     struct mnode *n;
 
     if (!gs)
         return;
+    while ((gc = slab_walk(&gs->conns, &at))) /* a start that failed, or a stop in the middle */
+        gossip_hub_leave(&gs->hub, &gc->peer);
     n = mbox_take(&s->mbox);
     while (n) {
         struct mnode *next = n->next;

@@ -1,10 +1,12 @@
-/* RPCs of gossipsub: what is valid is walked in bounds; a message that is passed on reads the same
- * and is no longer; with our key it verifies. A first byte picks what the rest is. */
+/* RPCs of gossipsub, and the hub under a program of calls (every balance after each): what is valid
+ * is walked in bounds; a message that is passed on reads the same and is no longer; with our key it
+ * verifies. A first byte picks what the rest is. */
 #include "tests/fuzz/fuzz.h"
 
 #include "proto/crypto.h"
 #include "proto/gossip.h"
 #include "proto/gossip_fed.h"
+#include "proto/gossip_hub.h"
 #include "proto/varint.h"
 
 static uint8_t wire[GOSSIP_WIRE_MAX], again[GOSSIP_WIRE_MAX], scratch[GOSSIP_SIGN_MAX];
@@ -109,6 +111,203 @@ static void check_own(struct bytes data)
     CHECK(gossip_msg_verify(&m, scratch) && bytes_eq(m.data, data));
 }
 
+/* ---- the hub: the input is a program ---- */
+
+enum { HUB_PEERS = 6, HUB_PAYLOADS = 512, HUB_WIRE = 512 };
+
+struct hub_payload {
+    int refs;
+    uint8_t b[HUB_WIRE];
+};
+
+static struct {
+    struct gossip_hub hub;
+    struct gossip_peer peer[HUB_PEERS];
+    struct identity me[HUB_PEERS];
+    struct hub_payload payload[HUB_PAYLOADS];
+    unsigned payloads, live;
+    uint64_t now;
+    struct gossip_seen seen[16];
+    struct gossip_kept kept[8];
+    uint32_t seen_index[16], kept_index[8];
+    struct gossip_author authors[8];
+    struct gossip_cell replies[8], asked[8];
+    struct gossip_node nodes[32];
+    struct gossip_peer *chains[4];
+} x;
+
+static void hub_ready(void *arg, struct gossip_peer *p)
+{
+    (void)arg;
+    CHECK(p->joined);
+}
+
+static void hub_stalled(void *arg, struct gossip_peer *p)
+{
+    gossip_hub_deaf(arg, p);
+}
+
+static void hub_keep(void *payload)
+{
+    struct hub_payload *p = payload;
+
+    x.live += p->refs++ == 0;
+}
+
+static void hub_drop(void *payload)
+{
+    struct hub_payload *p = payload;
+
+    CHECK(p->refs > 0);
+    x.live -= --p->refs == 0;
+}
+
+static void hub_start(void)
+{
+    static const struct gossip_calls calls = { hub_ready, hub_stalled, hub_keep, hub_drop };
+    static struct gossip_limits limits;
+    const struct gossip_tables t = { x.seen, x.seen_index, 16, x.kept,    x.kept_index,
+                                     8,      x.authors,    8,  x.replies, x.asked,
+                                     8,      x.nodes,      32, x.chains,  4 };
+    const uint8_t key[16] = { 3 };
+
+    memset(&x, 0, sizeof(x));
+    limits = gossip_limits_default;
+    limits.queue_messages = 4;
+    limits.cache_bytes = 1000;
+    limits.author.messages = (struct gossip_rate){ 2, 6 };
+    limits.receiver.messages = (struct gossip_rate){ 4, 12 };
+    x.now = 1000000;
+    for (unsigned i = 0; i < HUB_PEERS; i++) {
+        const uint8_t seed[32] = { (uint8_t)(i % 5) }; /* the last one is another connection */
+
+        identity_from_seed(seed, &x.me[i]);
+    }
+    const uint8_t relay[32] = { 99 };
+    struct identity me;
+
+    identity_from_seed(relay, &me);
+    gossip_hub_init(&x.hub, &limits, &t, &me.id, key, &calls, &x.hub);
+}
+
+static void hub_bring(struct gossip_peer *from, unsigned author, uint8_t what, bool remote)
+{
+    const uint8_t zeroes[64] = { 0 };
+    const uint8_t data[2] = { what, (uint8_t)(what >> 4) };
+    const struct gossip_msg m = {
+        .from = peer_id_bytes(&x.me[author].id),
+        .data = bytes_of(data, 1 + what % 2),
+        .seqno = bytes_of(zeroes, 8),
+        .topic = bytes_str(what % 7 ? gossip_topic_name[what % GOSSIP_TOPICS] : "another"),
+        .signature = bytes_of(zeroes, sizeof(zeroes)),
+    };
+    struct hub_payload *p = &x.payload[x.payloads++ % HUB_PAYLOADS];
+    struct wcur w = wcur_of(wire, HUB_WIRE), own;
+    struct gossip_msg back;
+    struct gossip_take t = { .author = x.me[author].id };
+    struct cur c;
+    struct gossip_walk walk;
+    struct gossip_item item;
+
+    gossip_put_publish(&w, &m);
+    CHECK(!w.bad && p->refs == 0);
+    c = cur_of(bytes_of(wire, w.wrote));
+    gossip_walk_start(&walk, cur_lp(&c));
+    CHECK(gossip_walk_next(&walk, &item));
+    own = wcur_of(p->b, sizeof(p->b));
+    wcur_put(&own, bytes_of(wire, w.wrote));
+    hub_keep(p);
+    if (remote) {
+        t.id = gossip_msg_id(&m, &t.author);
+        t.topic = (enum gossip_topic)(what % GOSSIP_TOPICS);
+        gossip_hub_remote(&x.hub, x.now, &t, p, bytes_of(p->b, own.wrote));
+    } else if (gossip_hub_offer(&x.hub, x.now, from, item.body, &back, &t)) {
+        if (what & 0x40)
+            gossip_hub_refuse(&x.hub, GOSSIP_INVALID);
+        else if (gossip_hub_admit(&x.hub, x.now, &t, own.wrote))
+            gossip_hub_push(&x.hub, x.now, from, &t, p, bytes_of(p->b, own.wrote));
+    }
+    hub_drop(p);
+}
+
+static void hub_write(struct gossip_peer *p, uint8_t n)
+{
+    uint8_t control[GOSSIP_CONTROL_MAX];
+    struct wcur w = wcur_of(control, sizeof(control));
+    struct bytes views[3];
+    size_t total;
+
+    if (gossip_hub_control(&x.hub, x.now, p, &w)) {
+        CHECK(!w.bad && w.wrote);
+        return;
+    }
+    gossip_hub_views(p, 1 + (size_t)n * 3, views, 3, &total);
+    CHECK(total <= 1 + (size_t)n * 3);
+    gossip_hub_wrote(&x.hub, x.now, p, total);
+}
+
+static void hub_step(struct cur *c)
+{
+    uint8_t op = fuzz_u8(c), n = fuzz_u8(c);
+    struct gossip_peer *p = &x.peer[n % HUB_PEERS];
+    unsigned i = n % HUB_PEERS;
+
+    if (!p->joined) {
+        memset(p, 0, sizeof(*p));
+        gossip_hub_join(&x.hub, x.now, p, &x.me[i].id, n & 0x80);
+        return;
+    }
+    switch (op % 8) {
+    case 0:
+    case 1:
+        hub_bring(p, fuzz_u8(c) % HUB_PEERS, fuzz_u8(c), op & 0x80);
+        break;
+    case 2:
+        gossip_hub_leave(&x.hub, p);
+        break;
+    case 3:
+        hub_write(p, fuzz_u8(c));
+        break;
+    case 4:
+        x.now += (uint64_t)fuzz_u8(c) * 300;
+        gossip_hub_tick(&x.hub, x.now);
+        break;
+    case 5:
+        (p->deaf ? gossip_hub_hears : gossip_hub_deaf)(&x.hub, p);
+        break;
+    default: { /* whatever an RPC may say */
+        struct bytes rpc = fuzz_bytes(c);
+        struct gossip_walk walk;
+        struct gossip_item item;
+        uint32_t items;
+
+        if (!gossip_rpc_valid(rpc, &items))
+            return;
+        gossip_walk_start(&walk, rpc);
+        while (gossip_walk_next(&walk, &item))
+            if (item.kind != GOSSIP_ITEM_PUBLISH)
+                gossip_hub_item(&x.hub, x.now, p, &item);
+    }
+    }
+}
+
+static void check_hub(struct bytes program)
+{
+    struct cur c = cur_of(program);
+
+    hub_start();
+    for (unsigned steps = 0; !c.bad && steps < HUB_PAYLOADS; steps++) {
+        hub_step(&c);
+        gossip_hub_check(&x.hub);
+    }
+    for (unsigned i = 0; i < HUB_PEERS; i++)
+        if (x.peer[i].joined)
+            gossip_hub_leave(&x.hub, &x.peer[i]);
+    gossip_hub_check(&x.hub);
+    gossip_hub_clear(&x.hub);
+    CHECK(x.live == 0 && x.hub.nodes_live == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cur c = cur_of(bytes_of(data, size));
@@ -120,6 +319,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_message(rest);
     else if (what == 'f')
         check_fed(rest);
+    else if (what == 'h')
+        check_hub(rest);
     else if (what == 'o')
         check_own(rest);
     else
