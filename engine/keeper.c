@@ -9,7 +9,7 @@
 #include "engine/rng.h"
 #include "engine/shard.h"
 
-enum { SAY_MS = 60000, EXPIRE_MIN_MS = 1000 };
+enum { SAY_MS = 60000 };
 
 static struct store_opts opts_of(const struct config *cfg)
 {
