@@ -455,11 +455,12 @@ static void on_ask(struct errand *e, struct errand_call *c, uint64_t now_ms)
 struct gif_ask *gif_ask(struct gif *g, const struct dusk_gif_req *r, uint8_t kind_of_mail,
                         struct mbox *to, struct ring *wake, uint64_t cookie)
 {
-    bool search = bytes_eq(r->kind, bytes_str("search")) && dusk_trim(r->query).n > 0;
+    bool search = bytes_eq(r->kind, bytes_str("search"));
     struct gif_ask *a;
 
     if (!g || !g->ask || r->limit == 0 || (search && r->query.n > GIF_QUERY_MAX))
         return NULL;
+    search = search && dusk_trim(r->query).n > 0; /* else it is as good as any other kind (§9) */
     a = ask_claim(g);
     if (!a)
         return NULL;

@@ -33,6 +33,7 @@ enum {
     DUSK_ITEMS_MAX = 16384,     /* CBOR items in one message: work, not size, is what costs */
     DUSK_NAME_CHARS_MAX = 64,
     DUSK_NAME_MAX = 4 * DUSK_NAME_CHARS_MAX,
+    DUSK_PADDED_MAX = 16384, /* a name or query with white space around it: no more is looked at */
     DUSK_ADDR_MAX = MADDR_TEXT_MAX - 1, /* relay_addr that is kept */
     DUSK_RESULTS_MAX = 20,              /* profiles in a reply (§7) */
     DUSK_CRED_TTL_S = 86400,
@@ -91,8 +92,9 @@ MUST_USE bool dusk_dir_reply_decode(struct bytes in, struct wcur *room, struct d
 /* Without Unicode white space at both ends, as Rust's trim has it. `text` is UTF-8. */
 struct bytes dusk_trim(struct bytes text);
 /* Gives the name as it is kept: trimmed, a view into `text`. false: empty, longer than
- * DUSK_NAME_CHARS_MAX code points (dusk.md §7 counts what the message promises; the original counts
- * bytes), or with a control character inside (U+0000..1F, 7F..9F). */
+ * DUSK_PADDED_MAX before or DUSK_NAME_CHARS_MAX code points after that (dusk.md §7 counts what the
+ * message promises; the original counts bytes), or with a control character inside (U+0000..1F,
+ * 7F..9F). */
 MUST_USE bool dusk_name_check(struct bytes text, struct bytes *name);
 /* Gives the trimmed query. false: nobody can match: it is empty (which the original answers with
  * the 20 newest, an invitation to list everybody) or longer than any name or peer id. */

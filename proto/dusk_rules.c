@@ -55,9 +55,13 @@ struct bytes dusk_trim(struct bytes s)
 
 bool dusk_name_check(struct bytes text, struct bytes *name)
 {
-    struct bytes s = dusk_trim(text);
+    struct bytes s;
     size_t chars = 0;
 
+    /* A mebibyte of blanks would hold the shard for 3 ms. */
+    if (text.n > DUSK_PADDED_MAX)
+        return false;
+    s = dusk_trim(text);
     if (s.n == 0 || s.n > DUSK_NAME_MAX)
         return false;
     for (size_t at = 0, n; at < s.n; at += n, chars++) {
@@ -74,9 +78,10 @@ bool dusk_name_check(struct bytes text, struct bytes *name)
 
 bool dusk_query_check(struct bytes text, struct bytes *query)
 {
-    struct bytes s = dusk_trim(text);
+    struct bytes s = text.n > DUSK_PADDED_MAX ? bytes_of(NULL, 0) : dusk_trim(text);
 
-    static_assert((int)DUSK_NAME_MAX >= (int)PEER_TEXT_MAX, "a query that is a peer id is none too long");
+    static_assert((int)DUSK_NAME_MAX >= (int)PEER_TEXT_MAX,
+                  "a query that is a peer id is none too long");
     if (s.n == 0 || s.n > DUSK_NAME_MAX)
         return false;
     *query = s;

@@ -111,7 +111,7 @@ def test_dusk_35_an_address_through_this_relay_to_this_peer_is_kept(peer, live):
     ('a' * 65, None), ('  alice \n', 'alice'), ('\u00e9' * 64, '\u00e9' * 64),
     ('\u00e9' * 65, None), ('\U0001f986' * 64, '\U0001f986' * 64), ('\u2003x\u2003', 'x'),
     ('a\nb', None), ('a\0b', None), ('\u0085a', 'a'), ('a\u009f', None), ('a' * 100000, None),
-    (' ' * 100000 + 'b' + ' ' * 100000, 'b'),
+    (' ' * 8000 + 'b' + ' ' * 8000, 'b'), (' ' * 100000 + 'b', None),
 ], ids=lambda v: repr(v)[:24])
 def test_dusk_36_names(peer, name, kept):
     one = peer()

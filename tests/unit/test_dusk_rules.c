@@ -85,6 +85,20 @@ Test(dusk_name, is_counted_after_trimming)
     cr_expect(name_is(text, many));
 }
 
+Test(dusk_name, may_have_much_but_not_endless_white_space_around_it)
+{
+    static char text[DUSK_PADDED_MAX + 1];
+    struct bytes name;
+
+    memset(text, ' ', sizeof(text));
+    text[8000] = 'a';
+    cr_assert(dusk_name_check(bytes_of(text, DUSK_PADDED_MAX), &name));
+    cr_expect(bytes_eq(name, str("a")));
+    cr_expect(dusk_query_check(bytes_of(text, DUSK_PADDED_MAX), &name));
+    cr_expect(not(dusk_name_check(bytes_of(text, DUSK_PADDED_MAX + 1), &name)));
+    cr_expect(not(dusk_query_check(bytes_of(text, DUSK_PADDED_MAX + 1), &name)));
+}
+
 Test(dusk_name, holds_no_control_characters)
 {
     char text[16];
