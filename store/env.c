@@ -29,6 +29,7 @@ enum {
 /* Additions leave so much of map and disk to deletions, which need pages too: a B-tree is copied
  * where it changes. */
 #define RESERVE_MAX ((uint64_t)64 << 20)
+#define SWEEP_SHARE 2
 #define RESERVE_SHARE 8 /* of a small map or disk */
 /* Nearer to the end than this, free pages within the file are counted: a walk, so not always. */
 #define NEAR_PAGES (uint64_t)(STORE_TXN_OPS_MAX * OP_PAGES)
@@ -308,6 +309,7 @@ static uint64_t room_now(struct store *s)
         whole = min_u64(whole, (uint64_t)fs.f_blocks * fs.f_frsize / PAGE_BYTES);
     }
     reserve = min_u64(RESERVE_MAX / PAGE_BYTES, whole / RESERVE_SHARE);
+    s->reserve_pages = reserve;
     s->tree_pages = 0;
     if (left < NEAR_PAGES + reserve) {
         if (read_begin(s) == 0) {
@@ -316,7 +318,9 @@ static uint64_t room_now(struct store *s)
         }
         s->tree_pages = tree_pages(s);
     }
-    return left > reserve ? left - reserve : 0;
+    if (left < reserve)
+        s->reserve_pages = left;
+    return left - s->reserve_pages;
 }
 
 int env_numbers(struct store *s, struct env_numbers *n)
@@ -567,6 +571,12 @@ enum store_verdict op_begin(struct store *s, bool adds, size_t value_bytes)
     s->value_pages += pages;
     s->refuses = s->refuses && !adds;
     return STORE_OK;
+}
+
+bool op_may_sweep(const struct store *s)
+{
+    return s->ops < STORE_TXN_OPS_MAX &&
+           taken(s, 0) <= s->room_pages + s->reserve_pages / SWEEP_SHARE;
 }
 
 enum store_verdict op_fail(struct store *s, int err)

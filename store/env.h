@@ -51,15 +51,16 @@ struct store {
     MDB_txn *w; /* between begin and commit */
     MDB_txn *r; /* kept, and reset between reads */
     bool reading;
-    int broken;           /* the first error within w: nothing of it will be kept */
-    size_t ops;           /* of w */
-    uint64_t room_pages;  /* that w may take before additions are refused */
-    uint64_t tree_pages;  /* when w began: copying them all is the most that can happen */
-    uint64_t value_pages; /* of w's values that have pages of their own */
-    bool refuses;         /* an addition was, in the last transaction that had one */
-    unsigned backoff;     /* so many transactions more refuse additions: the disk was full */
-    bool counts_dirty;    /* next_seq or namespaces is to be written */
-    uint64_t next_seq;    /* never goes back, not even when a commit fails */
+    int broken;             /* the first error within w: nothing of it will be kept */
+    size_t ops;             /* of w */
+    uint64_t room_pages;    /* that w may take before additions are refused */
+    uint64_t reserve_pages; /* beside these: for what deletes */
+    uint64_t tree_pages;    /* when w began: copying them all is the most that can happen */
+    uint64_t value_pages;   /* of w's values that have pages of their own */
+    bool refuses;           /* an addition was, in the last transaction that had one */
+    unsigned backoff;       /* so many transactions more refuse additions: the disk was full */
+    bool counts_dirty;      /* next_seq or namespaces is to be written */
+    uint64_t next_seq;      /* never goes back, not even when a commit fails */
     uint64_t namespaces, namespaces_before; /* and when w began */
     uint64_t map_bytes;
     bool read_only;
@@ -123,6 +124,8 @@ MUST_USE int cur_del(struct db_cur *c); /* cur_next then gives what came behind 
 /* First in every operation. STORE_OK, or why not: broken, too many, and no room if it adds. */
 enum store_verdict op_begin(struct store *s, bool adds, size_t value_bytes);
 enum store_verdict op_fail(struct store *s, int err); /* breaks the transaction */
+/* May one more be deleted that nobody waits for? Half of what is kept for deletions is theirs. */
+bool op_may_sweep(const struct store *s);
 
 static inline bool key_has(struct bytes key, const void *prefix, size_t n)
 {

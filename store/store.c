@@ -240,18 +240,19 @@ enum store_verdict store_expire(struct store *s, uint64_t now_unix_s, size_t max
         rc = first_end(s, s->w, &e);
         if (rc || e.when_unix_s > now_unix_s)
             break;
-        if (n == max_ops) {
+        if (n == max_ops ||
+            (n && !op_may_sweep(s))) { /* one goes in any case: it comes to an end */
             *left = true;
             break;
         }
         rc = expire_one(s, &e);
+        s->ops++;
         n++;
     }
     if (rc == -ENOENT)
         rc = 0;
-    if (!rc)
+    if (!rc && !*left)
         rc = usage_expire(s, now_unix_s, max_ops, &n, left);
-    s->ops += n;
     return rc ? op_fail(s, rc) : STORE_OK;
 }
 

@@ -215,7 +215,7 @@ MUST_USE int store_usage_list(struct store *s, uint64_t now_unix_s, unsigned day
 /* ---- expiry -------------------------------------------------------------------------------- */
 
 /* Within a transaction: deletes what is over, oldest first, at most max_ops records. *left: there
- * is more. Never refused for want of room. */
+ * is more. Never refused for want of room, but on a full map it takes fewer. */
 enum store_verdict store_expire(struct store *s, uint64_t now_unix_s, size_t max_ops, bool *left);
 /* When store_expire has something to do next; STORE_FOREVER: nothing kept ever ends. */
 uint64_t store_deadline_unix_s(struct store *s);

@@ -174,13 +174,14 @@ int usage_expire(struct store *s, uint64_t now_unix_s, size_t max, size_t *n, bo
 
         if ((uint64_t)cur_u32(&k) + STORE_USAGE_DAYS > day_of(now_unix_s))
             break;
-        if (*n == max) {
+        if (*n == max || (*n && !op_may_sweep(s))) {
             *left = true;
             break;
         }
         rc = cur_del(&c);
         if (rc)
             break;
+        s->ops++;
         ++*n;
     }
     cur_close(&c);
