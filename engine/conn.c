@@ -512,7 +512,7 @@ static bool has_purpose(const struct conn *c)
     bool dusk = c->shard->d->cfg->preset == PRESET_DUSK;
 
     return c->streams.count > (dusk ? c->ping_streams : 0u) || c->resv.held || c->resv.asked ||
-           c->dial;
+           c->dial || dial_names(c->shard->d, &c->peer); /* whoever of the two dialled */
 }
 
 /* One timer serves the handshake's deadline, idleness, and the linger of a close. */

@@ -46,6 +46,14 @@ unsigned dial_connected(const struct dial_host *h)
     return n;
 }
 
+bool dial_names(const struct daemon *d, const struct peer_id *id)
+{
+    for (unsigned i = 0; d->dial && i < d->dial->n; i++)
+        if (peer_id_eq(&d->dial->dial[i].to.want, id)) /* const since the start */
+            return true;
+    return false;
+}
+
 static void arm(struct dial *dl)
 {
     struct shard *s = dl->shard;

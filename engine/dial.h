@@ -59,6 +59,8 @@ struct dial_host {
  * dial at all, the dusk preset says so as the original does (dusk.md §10.4). */
 void dial_init(struct dial_host *h, struct daemon *d, struct logq *log);
 unsigned dial_connected(const struct dial_host *h); /* any thread */
+/* Is it one of those that were named with their id? Any thread. */
+bool dial_names(const struct daemon *d, const struct peer_id *id);
 
 /* On the shard. */
 void dial_start(struct shard *s);
