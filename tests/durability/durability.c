@@ -350,8 +350,8 @@ int main(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--all") == 0) {
-            plan.txns = 300;
-            plan.choices = 12;
+            plan.txns = 150;
+            plan.choices = 10;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             plan.seed = strtoull(argv[++i], NULL, 10);
         } else {
