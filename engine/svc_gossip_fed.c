@@ -24,6 +24,10 @@ static void say(struct gossip_shard *gs, const struct gossip_fed *r)
         gs->unsaid++;
         return;
     }
+    if (gs->unsaid)
+        log_text(gs->s->log, LOG_INFO, "federation: %llu more were not logged",
+                 (unsigned long long)gs->unsaid);
+    gs->unsaid = 0;
     printable(r->ns, ns, sizeof(ns)); /* a stranger's text */
     peer_id_text(&r->peer, peer);
     peer_id_text(&r->source, source);

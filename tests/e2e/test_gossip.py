@@ -97,6 +97,8 @@ def test_who_speaks_no_gossip_is_asked_once_and_stays(live):
         assert len(opened) <= 1
 
 
+@pytest.mark.sanitize
+@pytest.mark.tsan
 def test_45_a_message_reaches_each_other_subscriber_once(live, peers, placement):
     a = peers(SYNC, shard=placement.source)
     b, c = peers(SYNC, shard=placement.source), peers(SYNC, shard=placement.target)
@@ -284,6 +286,7 @@ def test_49_a_flooding_author_is_throttled_and_others_get_through_within_a_secon
     assert sent > passed and drops(live)['sluice_gossip_over_author_total'] > 0
 
 
+@pytest.mark.sanitize
 def test_49_a_stalled_reader_bounds_memory_and_hinders_nobody(start):
     relay = start(preset='dusk')
     with Gossiper(relay, SYNC, read=False) as deaf, Gossiper(relay, SYNC) as ears:
@@ -375,6 +378,7 @@ def test_many_messages_in_one_rpc(peers):
     b.wait(lambda: len(b.messages) == 150, 'all of them')
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize('bad', [b'\x01\xff', uv(70000), b'\xff' * 10, lp(b'\x0b'),
                                  lp(b'\x12\x03\x0a\x05x'), lp(b'\x0a\x00' * 4097)],
                          ids=['cut', 'long', 'varint', 'group', 'inner', 'items'])
@@ -389,6 +393,8 @@ def test_garbage_ends_that_stream_only(peers, bad):
     assert a.streams == 1
 
 
+@pytest.mark.sanitize
+@pytest.mark.tsan
 def test_a_peer_with_two_connections_is_served_by_the_one_that_is_left(live, peers, placement):
     a, key = peers(), Key()
     first = peers(SYNC, key=key, shard=placement.source)
@@ -404,6 +410,8 @@ def test_a_peer_with_two_connections_is_served_by_the_one_that_is_left(live, pee
     second.wait_for(data)
 
 
+@pytest.mark.sanitize
+@pytest.mark.tsan
 def test_a_crowd_hears_everything_once(live, peers):
     crowd = [peers(SYNC) for _ in range(24)]
     for i in range(40):
@@ -451,6 +459,8 @@ def test_federation_messages_are_logged_escaped_and_seldom(start):
         assert 'in loop at' not in relay.log()
 
 
+@pytest.mark.sanitize
+@pytest.mark.tsan
 def test_a_registration_is_found_at_the_other_relay_of_two_that_name_each_other(start, tmp_path):
     """And at none that names nobody; nor is anything told twice, or believed that another signed."""
     import rdv
