@@ -2,6 +2,8 @@
  * again, and the version. */
 #include "engine/config_int.h"
 
+#include <ares.h>
+#include <curl/curl.h>
 #include <cyaml/cyaml.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
@@ -152,6 +154,7 @@ void config_version_text(char *out, size_t cap)
     const char *built = "built without tools/deps";
 #endif
 
-    snprintf(out, cap, "sluice %s\n%s\nlibsodium %s, %s, libcyaml %s\n", SLUICE_VERSION, built,
-             sodium_version_string(), OpenSSL_version(OPENSSL_VERSION), cyaml_version_str);
+    snprintf(out, cap, "sluice %s\n%s\nlibsodium %s, %s, libcurl %s, c-ares %s, libcyaml %s\n",
+             SLUICE_VERSION, built, sodium_version_string(), OpenSSL_version(OPENSSL_VERSION),
+             curl_version_info(CURLVERSION_NOW)->version, ares_version(NULL), cyaml_version_str);
 }
