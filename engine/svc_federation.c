@@ -40,13 +40,20 @@ static void foreign_failed(struct keep_ask *a, struct keeper *k)
 
 static void foreign_take(struct shard *s, const struct gossip_fed *reg)
 {
-    const struct rdv_rules *rules = &s->d->cfg->rdv;
-    struct peer_record record;
+    /* As if the peer had come here: what would be refused from itself, another relay's word makes
+     * no better, and a record that its readers cannot read would cost them all the others. */
+    const struct rdv_msg m = { .type = RDV_REGISTER,
+                               .has_ns = true,
+                               .has_ttl = true,
+                               .ns = reg->ns,
+                               .ttl_s = reg->ttl_s,
+                               .record = reg->record };
+    struct rdv_register own;
     struct shared *self;
     struct foreign *f;
 
-    if (s->foreign_out >= FEDERATION_OUT_MAX || reg->ttl_s < rules->ttl_min_s ||
-        reg->ttl_s > rules->ttl_max_s || !peer_record_open(reg->record, &record) ||
+    if (s->foreign_out >= FEDERATION_OUT_MAX ||
+        rdv_check_register(&s->d->cfg->rdv, &m, &reg->peer, &own) != RDV_OK ||
         !(self = shared_new(&s->d->rpc_pool, sizeof(*f) + reg->ns.n + reg->record.n))) {
         STAT_INC(&s->stats, federation_refused);
         return;
@@ -54,8 +61,8 @@ static void foreign_take(struct shard *s, const struct gossip_fed *reg)
     f = (struct foreign *)(void *)self->data;
     *f = (struct foreign){ .self = self,
                            .peer = reg->peer,
-                           .ttl_s = reg->ttl_s,
-                           .record_seq = record.seq,
+                           .ttl_s = own.ttl_s,
+                           .record_seq = own.seq,
                            .ns_n = (uint32_t)reg->ns.n,
                            .record_n = (uint32_t)reg->record.n };
     memcpy(f->bytes, reg->ns.p, reg->ns.n);

@@ -14,9 +14,10 @@ from clients import Refused, move
 from dusk_clients import (DIRECTORY, REFERENCE, SYNC, Dusk, DuskRelay, Gossiper,
                           ours_only)
 from rdv import BAD_RECORD, Peer, fresh
-from relay import SLOW
+from relay import SLOW, Relay
 from turn import Client as TurnClient, TcpPath, UdpPath, UdpPeer
 from turn_field import unpacked
+from turnd import own_ip
 from wire import Key, base58, maddr
 
 pytestmark = pytest.mark.interop
@@ -222,6 +223,31 @@ def test_dusk_nobody_empties_a_namespace_for_others(relay, clients):
         with Peer(relay.live, Key(how.pop('kind', 'ed25519'))) as foe:
             assert foe.register(ns, envelope=foe.record(**how)).status == BAD_RECORD, what
         assert asking.discovered(ns).keys() == {honest.peer}, what
+
+
+@ours_only
+def test_dusk_no_relay_empties_a_namespace_either(start, tmp_path, clients):
+    """What a relay of other rules took and tells is judged as if it had come here."""
+    other = Relay(tmp_path / 'other', '--gossip', 'on', listen=own_ip() + ':0').start()
+    relay = start('--peer-relay', other.address, turn=False)
+    other.argv[other.argv.index('--listen-p2p') + 1] = '%s:%d' % other.at
+    other.argv += ['--peer-relay', relay.address]
+    assert other.stop() == 0
+    other.start()
+    asking, ns = clients(), fresh()
+    asking.day(relay)
+    try:
+        with Peer(other) as foe, Peer(other) as honest:
+            deadline = time.monotonic() + 30 * SLOW
+            while base58(honest.id) not in asking.discovered(ns):
+                assert time.monotonic() < deadline
+                foe.registered(ns, envelope=foe.record(domain='standard'))
+                honest.registered(ns)
+                time.sleep(0.3)
+            time.sleep(0.5)
+            assert asking.discovered(ns).keys() == {base58(honest.id)}
+    finally:
+        assert other.stop() == 0
 
 
 @ours_only
