@@ -508,4 +508,5 @@ def test_dusk_43_empty_at_once_without_a_key(peer, live):
             assert one.raw(GIF, request) == GOLDEN['gif_none']
             took.append(time.monotonic() - began)
         assert min(took) < 0.1 * SLOW
+    live.wait_log('gif: no API key')
     assert len(re.findall('gif: no API key', live.log())) == 1
