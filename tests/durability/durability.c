@@ -292,10 +292,11 @@ static void record(const struct plan *plan, bool nosync)
     work_run(dir, plan->seed, plan->txns, state, secret);
     trace_end();
     trace_nosync = false;
-    printf("%s: %u transactions, %llu records at the end; %zu writes, %zu synced ones, %zu syncs\n",
+    printf("%s: %u transactions, %llu records at the end; %zu writes, %zu synced ones, %zu syncs, "
+           "%zu new ends\n",
            nosync ? "with MDB_NOSYNC" : "as it is", plan->txns,
            (unsigned long long)state[plan->txns].records, count_kind(TRACE_WRITE),
-           count_kind(TRACE_SYNCED_WRITE), count_kind(TRACE_SYNC));
+           count_kind(TRACE_SYNCED_WRITE), count_kind(TRACE_SYNC), count_kind(TRACE_RESIZE));
 }
 
 /* A meta page's write must fit a sector, for nothing else makes it whole or absent. */

@@ -25,6 +25,10 @@ ssize_t __real_pwritev(int fd, const struct iovec *v, int count, off_t at);
 ssize_t __real_writev(int fd, const struct iovec *v, int count);
 ssize_t __real_write(int fd, const void *p, size_t n);
 int __real_ftruncate(int fd, off_t size);
+/* With large files (-D_FILE_OFFSET_BITS=64) the C library has second names for three of them. */
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t at);
+ssize_t __wrap_pwritev64(int fd, const struct iovec *v, int count, off_t at);
+int __wrap_ftruncate64(int fd, off_t size);
 int __real_fdatasync(int fd);
 int __real_fsync(int fd);
 int __real_msync(void *p, size_t n, int flags);
@@ -151,6 +155,21 @@ int __wrap_ftruncate(int fd, off_t size)
     if (rc == 0 && is_traced(fd))
         append(TRACE_RESIZE)->at = (uint64_t)size;
     return rc;
+}
+
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t at)
+{
+    return __wrap_pwrite(fd, p, n, at);
+}
+
+ssize_t __wrap_pwritev64(int fd, const struct iovec *v, int count, off_t at)
+{
+    return __wrap_pwritev(fd, v, count, at);
+}
+
+int __wrap_ftruncate64(int fd, off_t size)
+{
+    return __wrap_ftruncate(fd, size);
 }
 
 int __wrap_fdatasync(int fd)

@@ -67,6 +67,20 @@ static void op_register(struct store *s)
     must(store_reg_put(s, &r, NULL) == STORE_OK, "a registration");
 }
 
+/* Comes and goes within one transaction: its pages are taken and never written. */
+static void op_brief(struct store *s)
+{
+    static const uint8_t envelope[5 * ENVELOPE_LONG];
+    struct peer_id p = peer_of(PEERS + 1);
+    struct store_reg r = { .peer = p,
+                           .ns = bytes_str("brief"),
+                           .envelope = bytes_of(envelope, sizeof(envelope)),
+                           .expires_unix_s = NOW + 1 };
+
+    must(store_reg_put(s, &r, NULL) == STORE_OK, "a brief registration");
+    must(store_reg_del(s, &p, r.ns) == STORE_OK, "its end");
+}
+
 static void op_unregister(struct store *s)
 {
     struct peer_id p = peer_of(dice_any(&dice, PEERS));
@@ -137,6 +151,8 @@ static void transaction(struct store *s)
         else
             op_other(s);
     }
+    if (dice_any(&dice, 4) == 0)
+        op_brief(s);
 }
 
 struct store *work_open(const char *dir, char *why, size_t cap)
