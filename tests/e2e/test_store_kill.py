@@ -2,7 +2,6 @@
 What a failure of power does is tests/durability's."""
 
 import itertools
-import os
 import pathlib
 import random
 import subprocess
