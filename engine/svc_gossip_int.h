@@ -13,10 +13,11 @@ enum {
     GOSSIP_RELAYS_MAX = 64,
     GOSSIP_POOL_MAX = 128 << 20, /* of payloads, or a quarter of what may be held for slow peers */
     GOSSIP_POOL_PART = 4,
-    GOSSIP_TURN_VERIFIES = 32,   /* 2 ms of signatures; the rest waits for the next turn */
-    GOSSIP_TURN_BYTES = 1 << 20, /* written to peers; the rest likewise */
-    GOSSIP_IN_PART = 8,          /* of the pool's large chunks may hold RPCs that are not whole */
-    GOSSIP_TRIES = 3,            /* to open a stream to a peer: a client takes four (§10.2) */
+    GOSSIP_TURN_VERIFIES = 32,       /* 2 ms of signatures; the rest waits for the next turn */
+    GOSSIP_TURN_BYTES = 1 << 20,     /* written to peers; the rest likewise */
+    GOSSIP_TX_MAX = 2 * RECORD_BODY, /* sealed and unsent, before more of it is */
+    GOSSIP_IN_PART = 8, /* of the pool's large chunks may hold RPCs that are not whole */
+    GOSSIP_TRIES = 3,   /* to open a stream to a peer: a client takes four (§10.2) */
     GOSSIP_SEEN_N = 65536,
     GOSSIP_KEPT_N = 4096,
     GOSSIP_AUTHORS_N = 8192,

@@ -123,6 +123,17 @@ void svc_gossip_room(struct conn *c)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+/* Sealed bytes that wait for the socket are chunks of the pool: a crowd that reads nothing shall
+ * not fill it with gossip, which waits as well in the buffers that all share. Beside circuits it
+ * has the room that they have, or they would leave it none. */
+static bool may_seal(const struct shard *s, const struct conn *c)
+{
+    size_t room = c->runnable.count ? TX_HIGH : GOSSIP_TX_MAX;
+
+    return c->state == CONN_MUX && c->tx.bytes < (shard_pool_high(s) ? 1 : room) &&
+           !shard_pool_full(s);
+}
+
 /* One record at most. Returns its bytes; 0: nothing may go now, and who changes that lists it
  * again: credit, something sent, the heartbeat. The connection may be closed by it. */
 static size_t write_some(struct gossip_conn *gc)
@@ -136,7 +147,7 @@ static size_t write_some(struct gossip_conn *gc)
     struct wcur w = wcur_of(control, sizeof(control));
     size_t n = 1, total;
 
-    if (!st || !st->agreed || c->state != CONN_MUX || !conn_has_room(c) || shard_pool_full(s))
+    if (!st || !st->agreed || !may_seal(s, c))
         return 0;
     if (c->ctl.bytes) { /* our SYN may be in it */
         conn_seal_ctl(c);

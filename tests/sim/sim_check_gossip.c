@@ -93,6 +93,9 @@ static void check_shard(struct sim *s, unsigned idx)
             gc->out->y.send_credit >= GOSSIP_CONTROL_MAX && !gc->conn->tx.bytes &&
             gc->conn->state == CONN_MUX && !shard_pool_full(&s->shard[idx]))
             sim_break(s, "something to write, credit and room, and nobody does");
+        if (gc->out != NULL && gc->peer.front_off > 0 && gc->conn->state == CONN_MUX &&
+            gc->conn->tx.bytes > TX_HIGH)
+            sim_break(s, "%zu bytes sealed for who does not read", gc->conn->tx.bytes);
         if (gc->held && gc->in == NULL)
             sim_break(s, "held, and no stream");
     }
