@@ -3,9 +3,9 @@
  *     bench-names [PROFILES [ROUNDS]]    default: 1000000 400
  * Three populations: names as people choose them (mean of 12 bytes), names of Cyrillic letters, and
  * names of 64 random letters, the longest that a client may have. In the first, the last tenth of
- * the profiles is an enemy's, as new as the rest: pieces of a text, so that every triple of it is in
- * all of them and the text in none; and names of one letter. Prints CPU time (median, 99th per cent,
- * worst) of single calls, and how many finds were cut. */
+ * the profiles is an enemy's, as new as the rest: pieces of a text, so that every triple of it is
+ * in all of them and the text in none; and names of one letter. Prints CPU time (median, 99th per
+ * cent, worst) of single calls, and how many finds were cut. */
 #include "store/names.h"
 
 #include <stdio.h>

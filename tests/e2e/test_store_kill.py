@@ -169,7 +169,7 @@ def test_a_full_store_refuses_what_adds_and_goes_on_with_all_else(start):
 
 
 def test_a_full_disk_refuses_what_adds_and_goes_on_with_all_else(tmp_path):
-    """The disk is a tmpfs of the relay's own, in a mount namespace; a file of the test's fills it."""
+    """The disk is a tmpfs of the relay's own mount namespace; a file of the test's fills it."""
     data = tmp_path / 'data'
     data.mkdir()
     if subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode:
