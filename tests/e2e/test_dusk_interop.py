@@ -280,7 +280,7 @@ def test_dusk_65_whoever_is_discovered_is_dialled_and_chats(relay, clients):
         assert time.monotonic() < deadline, bob.events[-20:]
         time.sleep(0.05)
     assert ann.circuits(bob.peer)
-    move(bob, ann, relay, 4 << 20)
+    move(bob, ann, relay, 16 << 10 if REFERENCE else 4 << 20)  # it ends circuits after 128 KiB
     assert not ann.seen('disconnected', 0, peer=relay.peer)
     assert not bob.seen('disconnected', 0, peer=relay.peer)
 
