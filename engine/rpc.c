@@ -1,5 +1,6 @@
 #include "engine/rpc.h"
 
+#include "engine/clock.h"
 #include "engine/shard.h"
 #include "engine/stream.h"
 #include "proto/varint.h"
@@ -243,7 +244,11 @@ static enum rpc_next rpc_serve(struct rpc *r)
 
 void rpc_pass(struct shard *s)
 {
+    uint64_t until_ns = s->rpc_ready.count ? clock_mono_ns() + RPC_TURN_NS : 0;
+
     for (int i = 0; i < RPC_PER_TURN && s->rpc_ready.count; i++) {
+        if (i && clock_mono_ns() >= until_ns)
+            return;
         struct rpc *r = CONTAINER_OF(list_pop(&s->rpc_ready), struct rpc, ready_link);
 
         r->ready = false;

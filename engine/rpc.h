@@ -30,6 +30,7 @@ enum {
     RPC_POOL_BYTES_MAX = 64 << 20, /* of all requests and answers of the process */
     RPC_MAX = 32768,               /* exchanges of one shard */
     RPC_PER_TURN = 16,
+    RPC_TURN_NS = 50000,   /* no more are begun in a turn: circuits wait meanwhile */
     RPC_FIRST_BYTES = 512, /* room for a request of unknown length; doubled */
     RPC_BURST = 1024,      /* of one connection, then one per ms */
     RPC_MS = 1,

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum {
@@ -33,7 +34,8 @@ static struct {
     unsigned conns, depth, rate;
     uint64_t fill, seed;
     double duration_s;
-    int server_pid;
+    int server_pid, shard;
+    const char *admin; /* NULL: connections lie as they fall */
     bool json;
 } opt = { .conns = 128, .depth = 8, .duration_s = 3, .seed = 1 };
 
@@ -218,6 +220,65 @@ static const struct p2p_app app = {
     .on_gone = on_gone,
 };
 
+/* ---- placement ----------------------------------------------------------------------------- */
+
+/* The shard that the relay's admin socket says for each local port. */
+static void ask_shards(int8_t by_port[65536])
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char line[2048];
+    FILE *f;
+
+    if (strlen(opt.admin) >= sizeof(a.sun_path))
+        die("--admin: the path is too long");
+    memcpy(a.sun_path, opt.admin, strlen(opt.admin));
+    if (fd < 0 || connect(fd, (const struct sockaddr *)(const void *)&a, sizeof(a)) < 0 ||
+        !(f = fdopen(fd, "r+e")))
+        die("admin socket %s: %s", opt.admin, strerror(errno));
+    memset(by_port, -1, 65536);
+    fputs("conns\n", f);
+    fflush(f);
+    while (fgets(line, sizeof(line), f)) {
+        const char *remote = strstr(line, "\"remote\":\""), *shard = strstr(line, "\"shard\":");
+        const char *colon = remote ? strchr(remote + 10, ':') : NULL;
+
+        if (colon && shard)
+            by_port[strtoul(colon + 1, NULL, 10) & 0xffff] = (int8_t)atoi(shard + 8);
+    }
+    fclose(f);
+}
+
+static int dial(unsigned i);
+
+/* All on the shard that was asked for: who is not dials again, from another port. */
+static void dial_all(int *fds)
+{
+    static int8_t by_port[65536];
+
+    for (unsigned i = 0; i < opt.conns; i++)
+        fds[i] = dial(i);
+    for (unsigned wrong = opt.conns, round = 0; opt.admin && wrong; round++) {
+        if (round == 40)
+            die("--shard: %u connections are still elsewhere; has the relay that shard?", wrong);
+        usleep(50000); /* the last ones are being accepted */
+        ask_shards(by_port);
+        wrong = 0;
+        for (unsigned i = 0; i < opt.conns; i++) {
+            struct sockaddr_in at;
+            socklen_t n = sizeof(at);
+
+            if (getsockname(fds[i], (struct sockaddr *)&at, &n))
+                die("getsockname: %s", strerror(errno));
+            if (by_port[ntohs(at.sin_port)] == opt.shard)
+                continue;
+            wrong++;
+            close(fds[i]);
+            fds[i] = dial(i);
+        }
+    }
+}
+
 /* ---- the run ------------------------------------------------------------------------------- */
 
 /* From addresses of a few /24, so that limits per address stay out of it. */
@@ -239,14 +300,13 @@ static int dial(unsigned i)
     return fd;
 }
 
-static void client_start(struct client *c, unsigned i)
+static void client_start(struct client *c, unsigned i, int fd)
 {
     static const uint8_t addr[] = { 4, 127, 0, 0, 1, 6, 0x0f, 0xa1 };
     uint64_t text[2] = { opt.seed, i };
     struct bytes multiaddr = bytes_of(addr, sizeof(addr));
     struct wcur w = wcur_of(c->record, sizeof(c->record));
     uint8_t seed[32];
-    int fd = dial(i);
 
     crypto_sha256(bytes_of(text, sizeof(text)), seed);
     p2p_env_init(&c->env, seed, "load-rdv");
@@ -343,7 +403,17 @@ static int report(void)
     return ok ? 0 : 1;
 }
 
-enum { KEY_CONNS = 256, KEY_DEPTH, KEY_FILL, KEY_DURATION, KEY_SEED, KEY_PID, KEY_RATE };
+enum {
+    KEY_CONNS = 256,
+    KEY_DEPTH,
+    KEY_FILL,
+    KEY_DURATION,
+    KEY_SEED,
+    KEY_PID,
+    KEY_RATE,
+    KEY_ADMIN,
+    KEY_SHARD
+};
 static const struct argp_option options[] = {
     { "conns", KEY_CONNS, "N", 0, "connections, a peer each (128; 100 at least)", 0 },
     { "depth", KEY_DEPTH, "N", 0, "requests that each waits for at a time (8)", 0 },
@@ -351,6 +421,8 @@ static const struct argp_option options[] = {
     { "rate", KEY_RATE, "N", 0, "registrations per second (0: as they are acknowledged)", 0 },
     { "duration", KEY_DURATION, "S", 0, "of each measurement (3)", 0 },
     { "seed", KEY_SEED, "N", 0, "of peers and namespaces (1)", 0 },
+    { "admin", KEY_ADMIN, "SOCKET", 0, "the relay's, for --shard", 0 },
+    { "shard", KEY_SHARD, "N", 0, "all connections on this one; needs --admin", 0 },
     { "server-pid", KEY_PID, "PID", 0, "whose CPU is told", 0 },
     { 0 },
 };
@@ -388,6 +460,12 @@ static error_t parse_one(int key, char *arg, struct argp_state *st)
     case KEY_SEED:
         opt.seed = (uint64_t)number(st, arg, 0, 1e15);
         return 0;
+    case KEY_ADMIN:
+        opt.admin = arg;
+        return 0;
+    case KEY_SHARD:
+        opt.shard = (int)number(st, arg, 0, 63);
+        return 0;
     case KEY_PID:
         opt.server_pid = (int)number(st, arg, 1, 1 << 22);
         return 0;
@@ -417,12 +495,15 @@ int main(int argc, char **argv)
         NULL,    NULL,      NULL
     };
 
+    static int fds[CONNS_MAX];
+
     argp_parse(&parser, argc, argv, 0, NULL, NULL);
     crypto_init();
     run.all = calloc(opt.conns, sizeof(*run.all));
     ASSERT(run.all != NULL);
+    dial_all(fds);
     for (unsigned i = 0; i < opt.conns; i++)
-        client_start(&run.all[i], i);
+        client_start(&run.all[i], i, fds[i]);
     for (enum phase ph = PH_CONNECT; ph < PH_END; ph++)
         phase_run(ph);
     return report();
