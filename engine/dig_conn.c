@@ -152,7 +152,8 @@ void dig_accept(struct dig_shard *ds, int fd)
 /* ---- deadlines -------------------------------------------------------------------------------
  */
 
-void dig_due_at(struct dig_conn *c, uint64_t at_ms)
+/* It is looked at no later than then. */
+static void due_at(struct dig_conn *c, uint64_t at_ms)
 {
     if (!timer_armed(&c->timer) || at_ms < c->timer.at_ms)
         wheel_arm(&c->ds->s->wheel, &c->timer, at_ms);
@@ -205,7 +206,7 @@ void dig_deadlines(struct dig_conn *c)
     }
     if (c->drain_due && dig_alive(c)) /* once it is over it would be due at every tick */
         at = min_u64(at, c->drain_ms);
-    dig_due_at(c, at);
+    due_at(c, at);
 }
 
 void dig_on_due(struct dig_conn *c)

@@ -92,7 +92,6 @@ enum dig_state {
 };
 
 enum dig_ask_kind {
-    DIG_ASK_NONE,
     DIG_ASK_REGISTER,
     DIG_ASK_LEAVE,
     DIG_ASK_PEERS,
@@ -143,7 +142,7 @@ struct dig_conn {
     int fd;
     uint8_t state, ops;
     bool recv_armed, send_armed, cancel_armed, cancel_due;
-    bool counted, counted_ip;
+    bool counted_ip;
     bool dirty, dry, paused, is_late, is_shaking, is_held, in_net;
     bool asking;     /* `ask` is with control */
     bool registered; /* control knows it: must be told when it goes */
@@ -157,8 +156,8 @@ struct dig_conn {
     struct link turn_link, dry_link, send_link, end_link, late_link, hold_link, net_link, part_link;
     struct timer timer;
     struct netaddr remote, observed; /* of the socket; of the client */
-    uint64_t key_ip, source;         /* quota key; who it is to bans */
-    uint64_t born_ms, any_ms, data_ms, send_ms, part_ms, hold_ms, probe_ms, drain_ms, end_ms;
+    uint64_t key_ip;                 /* quota key, and who it is to bans */
+    uint64_t born_ms, any_ms, data_ms, send_ms, hold_ms, probe_ms, drain_ms, end_ms;
     uint64_t connected_unix_s;
     uint64_t messages_tat_ns, bytes_tat_ns, control_tat_ns, life_bytes;
     union {
@@ -242,7 +241,7 @@ struct dig_shard {
     struct send_args *sends;
     unsigned sends_n;
     int work_left, shakes_left;
-    bool draining, stopping;
+    bool draining;
 };
 
 /* dig_host.c */
@@ -280,7 +279,6 @@ MUST_USE bool dig_admit(struct dig_conn *c); /* by where it comes from */
 void dig_arm_recv(struct dig_conn *c, bool empty_now);
 void dig_pause(struct dig_conn *c);
 void dig_resume(struct dig_conn *c);
-void dig_due_at(struct dig_conn *c, uint64_t at_ms); /* look at it no later than then */
 void dig_deadlines(struct dig_conn *c);
 void dig_end(struct dig_conn *c, uint16_t code, const char *why); /* Close, flush, linger */
 void dig_finish_after(struct dig_conn *c, const char *why); /* flush, linger, without a Close */

@@ -210,7 +210,6 @@ void dig_stop(struct dig_shard *ds)
     struct dig_conn *c;
 
     dig_drain(ds);
-    ds->stopping = true;
     while ((c = slab_walk(&ds->slab, &cursor))) {
         if (dig_alive(c))
             dig_end(c, WS_CODE_AWAY, "shutdown");
