@@ -322,7 +322,6 @@ static struct shared *list_make(struct dig_control *dc, const struct dig_network
 {
     const struct dig_rng rng = { dig_rng_u64, NULL };
     size_t n = net ? dig_reg_list(&dc->reg, net, self, &rng, dc->picked, DIG_REG_LIST_MAX) : 0;
-    struct shared *sh;
     struct wcur w, text;
 
     if (!dc->list_room)
@@ -342,12 +341,7 @@ static struct shared *list_make(struct dig_control *dc, const struct dig_network
     dig_put_peers_tail(&text);
     dig_frames_done(&w, &text);
     ASSERT(!w.bad);
-    sh = shared_new(&dc->host->shared, w.wrote);
-    if (sh) {
-        memcpy(sh->data, dc->list_room, w.wrote);
-        sh->n = sh->cap;
-    }
-    return sh;
+    return shared_of(&dc->host->shared, bytes_of(dc->list_room, w.wrote));
 }
 
 static void list_forget(struct dig_control *dc, struct dig_net_state *ns)
@@ -506,11 +500,7 @@ static bool pex_pay(struct dig_control *dc)
     struct shared *sh;
 
     if (m && m->serial == dc->owed.serial) { /* else its link has gone with it */
-        sh = shared_new(&dc->host->shared, dc->owed.n);
-        if (sh) {
-            memcpy(sh->data, dc->owed.text, dc->owed.n);
-            sh->n = sh->cap;
-        }
+        sh = shared_of(&dc->host->shared, bytes_of(dc->owed.text, dc->owed.n));
         if (!sh || !dig_tell(dc, m, DIG_NEWS_ONE, sh)) {
             dc->owed.again_ms = dc->c->now_ms + DIG_OWED_MS;
             return false;

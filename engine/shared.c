@@ -23,6 +23,17 @@ struct shared *shared_new(struct shared_pool *p, size_t cap)
     return NULL;
 }
 
+struct shared *shared_of(struct shared_pool *p, struct bytes in)
+{
+    struct shared *s = shared_new(p, in.n);
+
+    if (s) {
+        memcpy(s->data, in.p, in.n);
+        s->n = s->cap;
+    }
+    return s;
+}
+
 struct shared *shared_keep(struct shared *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);

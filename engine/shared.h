@@ -27,6 +27,7 @@ struct shared {
 
 /* One reference, the caller's. NULL: the pool is full (counted), or there is no memory. */
 struct shared *shared_new(struct shared_pool *p, size_t cap);
+struct shared *shared_of(struct shared_pool *p, struct bytes in); /* a copy, in the same way */
 struct shared *shared_keep(struct shared *s);
 void shared_drop(struct shared *s); /* NULL is fine */
 /* Is more than so many sixteenths of it in use? */
