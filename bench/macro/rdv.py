@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 import time
 
-from macro import report
+from macro import rdv_beside, report
 from macro.report import show, spread
-from macro.servers import ROOT, Bench, Missing, Server, log
+from macro.servers import ROOT, Bench, Missing, Server, free_port, log
 
 PRESENT = 1000000
 RATE, P99_US, FIND_US = 20000, 60000, 100  # issue 6: at least, at most, at most
@@ -40,11 +40,11 @@ def syncs(directory, seconds=1.0):
 
 class RdvBench(Bench):
     def server(self, directory):
-        data = tempfile.mkdtemp(prefix="rdv-", dir=directory)
+        data, http = tempfile.mkdtemp(prefix="rdv-", dir=directory), free_port()
         return Server("sluice", [
             self.bin / "sluice", "--data", data, "--listen-p2p", "127.0.0.1:@PORT@", "--listen-dig", "off",
-            "--listen-turn", "off", "--listen-http", "off", "--shards", 2, "--log-level", "warn",
-            *LIFTED], None, data=data)
+            "--listen-turn", "off", "--listen-http", f"127.0.0.1:{http}", "--shards", 2, "--log-level",
+            "warn", *LIFTED], None, data=data, http=http)
 
     def rdv_load(self, server, seed, *args):
         command = [self.bin / "load-rdv", f"127.0.0.1:{server.port}", "--server-pid", server.process.pid,
@@ -96,6 +96,21 @@ def measure(bench, present, directory):
             "fdatasync_per_s": spread(disk)}
 
 
+def beside(bench, directory):
+    server = bench.server(directory)
+    try:
+        return rdv_beside.measure(bench, server)
+    finally:
+        server.stop()
+
+
+def text_of_beside(told):
+    rows = [[name, show(r["mib_per_s"], 0), show(r["cpu_s_per_gib"]), r["sojourn_p99_us_at_most"],
+             show(r["regs_per_s"], 0), show(r["store_share"], 2)] for name, r in told.items()]
+    return report.table(["", "MiB/s relayed", "shard CPU s per GiB", "sojourn p99, at most µs",
+                         "registrations per second", "store's thread, cores"], rows)
+
+
 def text_of(results):
     rows = [[r["present"], show(r["per_s"], 0), show(r["full_us"]["p99"], 0), show(r["even_per_s"], 0),
              show(r["even_us"]["p50"], 0), show(r["even_us"]["p99"], 0), show(r["register_cpu_us"], 1),
@@ -115,7 +130,10 @@ def text_of(results):
         "## DISCOVER of 100 records",
         report.table(["present", "alone, p50 µs", "p99 µs", "CPU µs each", "per second, many at once"],
                      finds),
-        f"Reach: {FIND_US} µs."])
+        f"Reach: {FIND_US} µs.",
+        *(["## Circuits on one shard while the other one's registrations saturate the store",
+           text_of_beside(results["beside"]), "Reach: CPU at most 1.1 times, sojourn p99 at most twice."]
+          if results["beside"] else [])])
 
 
 def run(opt):
@@ -127,9 +145,11 @@ def run(opt):
     # Beside the tree, not in /tmp, which may be memory.
     directory = tempfile.mkdtemp(prefix="tmp-rdv-", dir=ROOT / "bench" / "results")
     try:
-        steps = (0, 20000) if opt.quick else (0, PRESENT)
+        only = set((opt.only or "store,beside").split(","))
+        steps = () if "store" not in only else (0, 20000) if opt.quick else (0, PRESENT)
         results = {"machine": report.machine(ROOT), "rounds": opt.rounds, "duration_s": opt.duration,
                    "rows": [measure(bench, present, directory) for present in steps],
+                   "beside": beside(bench, directory) if "beside" in only else None,
                    "failures": bench.failures}
     finally:
         shutil.rmtree(directory, ignore_errors=True)
