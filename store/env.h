@@ -61,6 +61,7 @@ struct store {
     unsigned backoff;       /* so many transactions more refuse additions: the disk was full */
     bool counts_dirty;      /* next_seq or namespaces is to be written */
     uint64_t next_seq;      /* never goes back, not even when a commit fails */
+    uint64_t next_seq_kept; /* as the last commit has it */
     uint64_t namespaces, namespaces_before; /* and when w began */
     uint64_t map_bytes;
     bool read_only;

@@ -100,6 +100,7 @@ int store_open(const struct store_opts *o, struct store **out, char *why, size_t
     if (!rc)
         rc = names_open(s, why, cap);
     if (!rc) {
+        s->next_seq_kept = s->next_seq;
         *out = s;
         return 0;
     }
@@ -145,10 +146,13 @@ int store_commit(struct store *s)
             (void)op_fail(s, rc);
     }
     rc = env_commit(s);
-    if (!rc)
+    if (!rc) {
+        if (s->counts_dirty)
+            s->next_seq_kept = s->next_seq;
         profile_committed(s);
-    else
+    } else {
         s->namespaces = s->namespaces_before;
+    }
     s->changes_n = 0;
     return rc;
 }
@@ -169,6 +173,11 @@ bool store_in_txn(const struct store *s)
 size_t store_txn_ops(const struct store *s)
 {
     return s->ops;
+}
+
+uint64_t store_next_seq(const struct store *s)
+{
+    return s->next_seq_kept;
 }
 
 /* ---- expiry -------------------------------------------------------------------------------- */

@@ -132,6 +132,9 @@ struct store_discovered {
 /* In order of seq, expired ones never. fn borrows *r. */
 MUST_USE int store_discover(struct store *s, const struct store_discover *q, store_reg_fn *fn,
                             void *ctx, struct store_discovered *d);
+/* The next registration's seq, as the last commit has it: 1 in an empty store. Nobody was ever told
+ * of this seq or a later one, unless the file is an older one that was put in its place. */
+uint64_t store_next_seq(const struct store *s);
 /* Kept ones, expired but not yet swept included: what the limits count. */
 uint64_t store_reg_count_peer(struct store *s, const struct peer_id *peer);
 uint64_t store_reg_count_ns(struct store *s, struct bytes ns);

@@ -303,6 +303,27 @@ Test(store_reg, survives_a_restart_and_goes_on_counting)
     cr_assert(eq(u64, sd_put(1, "n", "one"), a));
 }
 
+Test(store_reg, the_next_seq_is_that_of_the_last_commit)
+{
+    struct store_reg r = sd_reg(3, "n", "e");
+    uint64_t a, b;
+
+    cr_assert(eq(u64, store_next_seq(sd), 1));
+    a = sd_put(1, "n", "one");
+    cr_assert(eq(u64, store_next_seq(sd), a + 1));
+    sd_put(1, "n", "one"); /* the same one: nothing was given */
+    cr_assert(eq(u64, store_next_seq(sd), a + 1));
+    sd_begin();
+    cr_assert(eq(int, store_reg_put(sd, &r, &b), STORE_OK));
+    cr_assert(eq(u64, store_next_seq(sd), a + 1), "told of a seq that is not durable");
+    store_abort(sd);
+    cr_assert(eq(u64, store_next_seq(sd), a + 1));
+    b = sd_put(2, "n", "two");
+    cr_assert(eq(u64, store_next_seq(sd), b + 1));
+    sd_reopen();
+    cr_assert(eq(u64, store_next_seq(sd), b + 1));
+}
+
 Test(store_reg, expires_in_order_in_bounded_steps_and_says_when)
 {
     struct sd_got g = { 0 };
