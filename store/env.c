@@ -323,6 +323,14 @@ static uint64_t room_now(struct store *s)
     return left - s->reserve_pages;
 }
 
+/* A reader that was killed leaves its snapshot in the lock file's table, and LMDB by itself never
+ * looks whether its process still lives: what is freed would not be used again, ever. */
+static void drop_dead_readers(struct store *s)
+{
+    if (!s->read_only)
+        (void)mdb_reader_check(s->env, NULL);
+}
+
 int env_numbers(struct store *s, struct env_numbers *n)
 {
     struct stat st;
@@ -332,6 +340,7 @@ int env_numbers(struct store *s, struct env_numbers *n)
         return to_errno(rc);
     if (fstat(fd, &st) < 0)
         return -errno;
+    drop_dead_readers(s);
     n->file_bytes = (uint64_t)st.st_size;
     n->used_bytes = used_pages(s) * PAGE_BYTES;
     n->free_bytes = free_pages(s->r) * PAGE_BYTES;

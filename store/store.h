@@ -236,6 +236,8 @@ struct store_stats {
     bool loaded;           /* store_load is done */
     bool refuses;          /* puts answer STORE_NO_ROOM now */
 };
+/* A writer also forgets readers whose process is gone, so that what they held can be written again:
+ * ask every few seconds. */
 MUST_USE int store_stats(struct store *s, struct store_stats *st);
 
 typedef void store_line_fn(void *ctx, const char *line); /* without its newline */

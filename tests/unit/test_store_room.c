@@ -218,6 +218,78 @@ Test(store_room, is_read_and_checked_beside_a_process_that_writes)
     sd_close();
 }
 
+static void stop_in_read(void *ctx, const char *line)
+{
+    (void)line;
+    if (write(*(int *)ctx, "r", 1) != 1)
+        _exit(2);
+    for (;;)
+        pause();
+}
+
+/* Opens when it is told to, and stays within its read. */
+static void read_until_killed(int told, int tell)
+{
+    struct store_opts o = sd_opts();
+    char why[STORE_WHY_MAX], go;
+    struct store *s;
+
+    o.read_only = true;
+    if (read(told, &go, 1) != 1 || store_open(&o, &s, why, sizeof(why)))
+        _exit(1);
+    (void)!store_dump(s, stop_in_read, &tell);
+}
+
+static uint64_t used_after(unsigned commits)
+{
+    static uint8_t envelope[2000];
+    struct store_stats st;
+
+    for (unsigned n = 0; n < commits; n++) {
+        sd_begin();
+        for (unsigned i = 0; i < 10; i++) {
+            struct store_reg r = sd_reg(i, "busy", "");
+
+            sd_rng(envelope, 8);
+            r.envelope = bytes_of(envelope, sizeof(envelope));
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+        }
+        sd_commit();
+        if (n % 20 == 19) /* as the daemon asks, once a second */
+            cr_assert(eq(int, store_stats(sd, &st), 0));
+    }
+    return st.used_bytes;
+}
+
+Test(store_room, a_reader_that_was_killed_does_not_hold_freed_pages)
+{
+    int go[2], reads[2], status = 0;
+    uint64_t before;
+    pid_t pid;
+    char c;
+
+    sd_open();
+    furnish(20);
+    store_close(sd);
+    cr_assert(eq(int, pipe(go), 0));
+    cr_assert(eq(int, pipe(reads), 0));
+    pid = fork();
+    if (pid == 0) {
+        read_until_killed(go[0], reads[1]);
+        _exit(3);
+    }
+    close(reads[1]);
+    sd_open(); /* first: who opens alone begins with an empty table of readers */
+    cr_assert(eq(sz, (size_t)write(go[1], "g", 1), 1));
+    cr_assert(eq(sz, (size_t)read(reads[0], &c, 1), 1));
+    kill(pid, SIGKILL);
+    cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+    cr_assert(eq(int, WIFSIGNALED(status) != 0, 1));
+    before = used_after(60);
+    cr_assert(lt(u64, used_after(300), 2 * before));
+    sd_close();
+}
+
 static void write_too(void)
 {
     struct store_opts o = sd_opts();
