@@ -172,7 +172,7 @@ bool store_in_txn(const struct store *s)
 
 size_t store_txn_ops(const struct store *s)
 {
-    return s->ops;
+    return s->w ? s->ops : 0;
 }
 
 uint64_t store_next_seq(const struct store *s)

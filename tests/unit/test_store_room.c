@@ -131,6 +131,11 @@ Test(store_room, one_transaction_takes_a_bounded_number_of_operations)
     cr_assert(eq(sz, store_txn_ops(sd), STORE_TXN_OPS_MAX));
     cr_assert(eq(int, store_reg_del(sd, &p, bytes_str("n")), STORE_NO_ROOM));
     sd_commit();
+    cr_assert(eq(sz, store_txn_ops(sd), 0), "outside of a transaction there are none");
+    sd_begin();
+    cr_assert(eq(int, store_reg_del(sd, &p, bytes_str("n")), STORE_ABSENT));
+    store_abort(sd);
+    cr_assert(eq(sz, store_txn_ops(sd), 0));
     sd_close();
 }
 
