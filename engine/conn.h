@@ -88,7 +88,7 @@ struct conn {
     struct link half_link;            /* in the shard's list of such connections, oldest first */
     bool half;                        /* is in that list */
     uint8_t half_chunks[CHUNK_SIZES]; /* that hold it */
-    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms, rpc_tat_ms;
+    uint64_t ping_tat_ms, syn_tat_ms, refused_tat_ms, reserve_tat_ms, rpc_tat_ms, gif_tat_ms;
     uint64_t key_ip, key_subnet, key_peer; /* quota keys */
     struct netaddr remote, local;
     struct peer_id peer;

@@ -367,13 +367,13 @@ bool errand_wait(struct errand *e, uint32_t ms)
     return asked;
 }
 
-void errand_stop(struct errand *e)
+bool errand_stop(struct errand *e)
 {
     struct timespec until = after_ms(ERRAND_STOP_MS);
     bool ended;
 
     if (!e)
-        return;
+        return true;
     pthread_mutex_lock(&e->lock);
     e->stopping = true;
     fetch_wake(e->fetch);
@@ -385,7 +385,8 @@ void errand_stop(struct errand *e)
         pthread_detach(e->thread);
     pthread_mutex_unlock(&e->lock);
     if (!ended)
-        return;
+        return false;
     pthread_join(e->thread, NULL);
     errand_free(e);
+    return true;
 }

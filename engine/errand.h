@@ -83,7 +83,8 @@ MUST_USE int errand_start(struct turn_host *h, struct logq *log, const struct er
                           struct errand **out);
 /* Until each name has been asked for once, at most so long. false: some resolver still thinks. */
 bool errand_wait(struct errand *e, uint32_t ms);
-/* Waits ERRAND_STOP_MS at most. Neither h nor log is touched after it. NULL is fine. */
-void errand_stop(struct errand *e);
+/* Waits ERRAND_STOP_MS at most. Neither h nor log is touched after it. NULL is fine. false: it is
+ * left running, with all that was posted to it. */
+bool errand_stop(struct errand *e);
 
 #endif

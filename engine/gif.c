@@ -518,6 +518,9 @@ void gif_free(struct gif *g)
 {
     if (!g)
         return;
+    for (unsigned i = 0; g->ask && i < GIF_ASKS_MAX; i++) /* answered, and nobody read it */
+        if (atomic_load_explicit(&g->used[i / BITS], memory_order_relaxed) >> i % BITS & 1)
+            shared_drop(g->ask[i].reply);
     while (g->flights) { /* left by a stop: errand has freed what libcurl had of them */
         struct flight *f = g->flights;
 

@@ -27,6 +27,8 @@
 #include "proto/dusk.h"
 
 enum {
+    GIF_BURST = 96, /* questions of one connection, then one per */
+    GIF_MS = 250,   /* so many ms; more are empty, and cost neither the key nor others' places */
     GIF_ASKS_MAX = 256,      /* of all shards at a time */
     GIF_QUERY_MAX = 1024,    /* longer ones are empty */
     GIF_DEADLINE_MS = 10000, /* below the stream's 15 s */

@@ -127,8 +127,10 @@ static void commit(struct keeper *k)
     uint64_t ns = clock_mono_ns() - from_ns;
     struct keeper_seen *seen = &k->seen;
 
-    if (err)
+    if (err) {
         say_failed(k, err);
+        k->sweep = false; /* again in a second, not at once */
+    }
     atomic_fetch_add_explicit(&seen->commit_ns, ns, memory_order_relaxed);
     if (ns > atomic_load_explicit(&seen->commit_longest_ns, memory_order_relaxed))
         atomic_store_explicit(&seen->commit_longest_ns, ns, memory_order_relaxed);
@@ -150,10 +152,12 @@ static struct mnode *take(struct keeper *k)
 
 static void run_asks(struct keeper *k)
 {
+    uint64_t until_ns = clock_mono_ns() + KEEP_GROUP_NS;
     unsigned taken = 0;
 
     for (struct mnode *n = take(k); n; n = k->left ? NULL : take(k)) {
-        while (n && taken < KEEP_BATCH && store_txn_ops(k->store) < STORE_TXN_OPS_MAX / 2) {
+        while (n && taken < KEEP_BATCH && store_txn_ops(k->store) < STORE_TXN_OPS_MAX / 2 &&
+               (taken % 16 || clock_mono_ns() < until_ns)) {
             struct keep_ask *a = CONTAINER_OF(n, struct keep_ask, node);
 
             n = n->next;
@@ -250,8 +254,15 @@ int keeper_turn(struct keeper *k, bool wait)
     k->now_unix_s = clock_unix_s();
     run_asks(k);
     sweep(k);
-    if (store_in_txn(k->store))
+    if (store_in_txn(k->store)) {
+        /* Who only read is rung now: a commit may take long. */
+        err = ring_wait(k->ring, 0);
         commit(k);
+    } else {
+        answer_written(k, -EIO); /* nothing began, so nothing of it is kept */
+    }
+    if (err)
+        return err;
     if (!k->loaded)
         load(k);
     if (k->now_ms >= k->stats_at_ms)

@@ -22,10 +22,11 @@ struct logq;
 struct shard;
 
 enum {
-    KEEP_BATCH = 8192,    /* asks of one transaction */
-    KEEP_EXPIRE = 1024,   /* records swept in one */
-    KEEP_LOAD = 16384,    /* profiles brought into the index between looks at the mail */
-    KEEP_STATS_MS = 1000, /* how old what others see of the store may be */
+    KEEP_BATCH = 8192,        /* asks of one transaction */
+    KEEP_GROUP_NS = 40000000, /* and no more is begun: an acknowledgement waits for its commit */
+    KEEP_EXPIRE = 1024,       /* records swept in one */
+    KEEP_LOAD = 16384,        /* profiles brought into the index between looks at the mail */
+    KEEP_STATS_MS = 1000,     /* how old what others see of the store may be */
 };
 
 struct keep_ask {

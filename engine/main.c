@@ -69,6 +69,7 @@ struct process {
     _Atomic bool failed; /* a shard has ended by an error */
     const char *_Atomic ring_what;
     int guard_fd;
+    bool ended; /* all its threads: what they used may go */
 };
 
 static struct process *the_process; /* for the signal handlers alone */
@@ -433,6 +434,7 @@ static int serve(struct process *p, bool created)
     pthread_barrier_wait(&p->rings_ready);
     if ((err = atomic_load(&p->ring_err))) {
         threads_join(p);
+        p->ended = true;
         if (why[0])
             fprintf(stderr, "sluice: %s\n", why);
         else
@@ -453,7 +455,8 @@ static int serve(struct process *p, bool created)
     ready_say(&ready);
     while (!(err = control_turn(&p->control, true)))
         ;
-    if (err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n) {
+    p->ended = err == -ECANCELED && atomic_load(&p->control.shards_done) == p->shards_n;
+    if (p->ended) {
         threads_join(p);
         check_empty(p);
     } /* else a shard is stuck past its deadline: the exit ends it */
@@ -504,6 +507,19 @@ static void errand_begin(struct process *p)
                  ERRAND_START_MS / 1000);
 }
 
+/* What threads used; none of them runs any more, but for errands that hang. */
+static void things_free(struct process *p)
+{
+    bool quiet = errand_stop(p->errand);
+
+    geoip_stop(p->geoip);
+    reload_free(p->control.reload);
+    dig_control_free(p->control.dig);
+    keeper_fini(&p->keeper);
+    if (quiet)
+        gif_free(p->gif);
+}
+
 static int run(struct process *p, int argc, char **argv, char **envp)
 {
     char why[512];
@@ -540,14 +556,8 @@ static int run(struct process *p, int argc, char **argv, char **envp)
         if (p->daemon.dig)
             p->geoip_q = log_attach(p->log, "geoip");
         status = serve(p, created);
-        errand_stop(p->errand);
-        geoip_stop(p->geoip);
-        reload_free(p->control.reload);
-        if (!status) { /* all threads have ended */
-            dig_control_free(p->control.dig);
-            keeper_fini(&p->keeper);
-            gif_free(p->gif);
-        }
+        if (p->ended)
+            things_free(p);
     }
     log_stop(p->log);
     return status;

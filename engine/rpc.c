@@ -39,6 +39,7 @@ void rpc_forget(struct stream *st)
     r->held = false;
     st->rpc = NULL;
     r->stream = NULL;
+    atomic_store_explicit(&r->gone, true, memory_order_relaxed);
     if (!r->asked)
         rpc_free(r);
     rpc_go_on(c);

@@ -11,6 +11,8 @@
 #ifndef SLUICE_ENGINE_RPC_H
 #define SLUICE_ENGINE_RPC_H
 
+#include <stdatomic.h>
+
 #include "engine/keeper.h"
 #include "engine/shared.h"
 #include "engine/slab.h"
@@ -42,14 +44,15 @@ struct rpc {
     struct shard *shard;
     struct stream *stream; /* NULL: gone */
     struct link ready_link;
-    uint8_t svc;      /* enum svc_id */
-    bool ready;       /* in the shard's list of that name */
-    bool held;        /* in the connection's */
-    bool asked;       /* not ours until it comes back */
-    bool ended;       /* there was no memory for an answer: RST */
-    uint32_t len;     /* of a message with a length: with its prefix; 0: not known yet */
-    uint32_t charged; /* bytes, to the connection */
-    uint32_t due;     /* the same, of the answer */
+    uint8_t svc;       /* enum svc_id */
+    bool ready;        /* in the shard's list of that name */
+    bool held;         /* in the connection's */
+    _Atomic bool gone; /* its stream is: the keeper need not read for it */
+    bool asked;        /* not ours until it comes back */
+    bool ended;        /* there was no memory for an answer: RST */
+    uint32_t len;      /* of a message with a length: with its prefix; 0: not known yet */
+    uint32_t charged;  /* bytes, to the connection */
+    uint32_t due;      /* the same, of the answer */
     struct peer_id peer;
     struct shared *in, *room, *out; /* out NULL: nothing to say */
     void (*after)(struct rpc *r);   /* back on the shard, its stream gone or not; may be NULL */

@@ -47,7 +47,7 @@ static void lend_flush(struct shard *to)
 static bool lend_owed(const struct shard *to)
 {
     return to->kept || to->dirty.count || to->closed.count || gossip_busy(to) ||
-           wheel_next_ms(&to->wheel) < to->slept_until_ms;
+           to->rpc_ready.count || wheel_next_ms(&to->wheel) < to->slept_until_ms;
 }
 
 static bool lend_left(const struct shard *to)

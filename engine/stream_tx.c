@@ -89,9 +89,12 @@ void stream_talk(struct conn *c)
 {
     struct shard *s = c->shard;
 
-    for (size_t left = TALK_BYTES;
-         left && c->talking.count && c->state == CONN_MUX && conn_has_room(c) &&
-         c->ctl.bytes + YAMUX_HEADER + TALK_PIECE <= CTL_MAX && !shard_pool_full(s);) {
+    /* While memory is short a connection with nothing on its way, whom no send would wake again,
+     * says one piece all the same. */
+    for (size_t left = TALK_BYTES; left && c->talking.count && c->state == CONN_MUX &&
+                                   conn_has_room(c) &&
+                                   c->ctl.bytes + YAMUX_HEADER + TALK_PIECE <= CTL_MAX &&
+                                   (!shard_pool_full(s) || !(c->tx.bytes || c->ctl.bytes));) {
         struct stream *st = CONTAINER_OF(list_pop(&c->talking), struct stream, talk_link);
         size_t before = st->out_bytes;
         uint32_t idx = st->head.idx, gen = st->head.gen;

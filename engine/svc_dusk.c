@@ -57,11 +57,14 @@ static void say_dir_error(struct rpc *r, const char *what, const char *why)
 static bool dir_register_run(struct keep_ask *a, struct keeper *k)
 {
     struct rpc *r = CONTAINER_OF(a, struct rpc, ask);
-    enum store_verdict v = keeper_begin(k)
-                               ? store_profile_put(k->store, &r->peer, r->dir.display_name,
-                                                   r->dir.relay_addr, k->now_unix_s)
-                               : STORE_FAILED;
+    enum store_verdict v;
 
+    if (!keeper_begin(k)) { /* no commit follows that would answer it */
+        say_dir_error(r, DUSK_REGISTER_FAILED, store_verdict_text(STORE_FAILED));
+        return false;
+    }
+    v = store_profile_put(k->store, &r->peer, r->dir.display_name, r->dir.relay_addr,
+                          k->now_unix_s);
     if (v == STORE_OK)
         say_dir_ok(r);
     else
@@ -100,23 +103,29 @@ static enum rpc_next dir_register(struct rpc *r)
     return RPC_ASKED;
 }
 
+#define REMOVAL_FAILED "removal failed: "
+
 /* ---- Remove --------------------------------------------------------------------------------- */
 
 static bool dir_remove_run(struct keep_ask *a, struct keeper *k)
 {
     struct rpc *r = CONTAINER_OF(a, struct rpc, ask);
-    enum store_verdict v = keeper_begin(k) ? store_profile_del(k->store, &r->peer) : STORE_FAILED;
 
-    say_dir_ok(r); /* absent or not (§7) */
-    return v != STORE_ABSENT;
+    if (!keeper_begin(k)) {
+        say_dir_error(r, REMOVAL_FAILED, store_verdict_text(STORE_FAILED));
+        return false;
+    }
+    (void)store_profile_del(k->store, &r->peer);
+    say_dir_ok(r); /* absent or not (§7); of a broken transaction the commit says so */
+    return true;   /* absent may mean: since another of this very group */
 }
 
 /* Not Ok: the row may still be there. */
 static void dir_remove_failed(struct keep_ask *a, struct keeper *k)
 {
     (void)k;
-    say_dir_error(CONTAINER_OF(a, struct rpc, ask),
-                  "removal failed: ", store_verdict_text(STORE_NO_ROOM));
+    say_dir_error(CONTAINER_OF(a, struct rpc, ask), REMOVAL_FAILED,
+                  store_verdict_text(STORE_NO_ROOM));
 }
 
 static void dir_remove_after(struct rpc *r)
@@ -172,6 +181,8 @@ static bool dir_search_run(struct keep_ask *a, struct keeper *k)
 {
     struct rpc *r = CONTAINER_OF(a, struct rpc, ask);
 
+    if (atomic_load_explicit(&r->gone, memory_order_relaxed)) /* nobody would read it */
+        return false;
     say_results(r, k, r->dir.query);
     return false;
 }
@@ -266,7 +277,8 @@ enum rpc_next svc_gif_serve(struct rpc *r)
         return RPC_ANSWERED;
     }
     STAT_INC(&s->stats, gif_requests);
-    if (gif_ask(s->d->gif, &r->gif, MAIL_GIF, &s->mbox, s->ring,
+    if (gcra_step(&r->stream->conn->gif_tat_ms, s->now_ms, GIF_BURST, GIF_MS) &&
+        gif_ask(s->d->gif, &r->gif, MAIL_GIF, &s->mbox, s->ring,
                 (uint64_t)r->head.gen << 32 | r->head.idx))
         return RPC_ASKED;
     dusk_gif_put_results(&w, 0);

@@ -49,8 +49,13 @@ static bool register_run(struct keep_ask *a, struct keeper *k)
         .ttl_s = r->reg.ttl_s,
         .expires_unix_s = k->now_unix_s + r->reg.ttl_s,
     };
-    enum store_verdict v = keeper_begin(k) ? store_reg_put(k->store, &reg, NULL) : STORE_FAILED;
+    enum store_verdict v;
 
+    if (!keeper_begin(k)) { /* no commit follows that would answer it */
+        say_registered(r, RDV_UNAVAILABLE);
+        return false;
+    }
+    v = store_reg_put(k->store, &reg, NULL);
     say_registered(r, status_of(v));
     return v == STORE_OK || v == STORE_FAILED;
 }
@@ -155,16 +160,24 @@ static bool discover_run(struct keep_ask *a, struct keeper *k)
     struct rpc *r = CONTAINER_OF(a, struct rpc, ask);
     const struct rdv_rules *rules = rules_of(r);
     struct page_writer pw = { .rules = rules, .now_unix_s = k->now_unix_s };
-    const struct store_discover q = {
-        .ns = r->query.ns,
-        .all = r->query.all,
-        .after = r->query.after,
+    struct rdv_query asked = r->query;
+    struct store_discover q = {
+        .ns = asked.ns,
+        .all = asked.all,
         .now_unix_s = k->now_unix_s,
-        .limit = r->query.limit,
+        .limit = asked.limit,
     };
     struct store_discovered d;
     uint8_t cookie[RDV_COOKIE_MAX];
 
+    if (atomic_load_explicit(&r->gone, memory_order_relaxed)) /* nobody would read it */
+        return false;
+    /* Of a state that a restored backup has undone. */
+    if (asked.after >= store_next_seq(k->store) && rdv_unknown_cookie(rules, &asked) != RDV_OK) {
+        say_refused(r, RDV_INVALID_COOKIE);
+        return false;
+    }
+    q.after = asked.after;
     rdv_page_begin(&pw.page, k->scratch, rpc_page_room(r, min_sz(rules->reply_max, KEEP_SCRATCH)));
     if (store_discover(k->store, &q, write_record, &pw, &d)) {
         say_refused(r, RDV_INTERNAL_ERROR);

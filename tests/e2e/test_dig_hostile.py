@@ -120,7 +120,8 @@ def test_dig_hostile_who_does_not_read(dig_start):
     grown = digd.grown_kib(before)
     others.served()
     assert all(stuck), 'nobody was made to wait'
-    assert grown < len(deaf) * (queue // 1024 + 3 * 64) + RECV_KIB, grown
+    # and what a busy machine leaves in pieces of messages; without a bound it would be a hundred MiB
+    assert grown < len(deaf) * (queue // 1024 + 12 * 64) + RECV_KIB, grown
     print('ten deaf readers: %d KiB' % grown)
     cheap_as_before(digd, pair, before_ns)
 

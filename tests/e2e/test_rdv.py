@@ -4,13 +4,15 @@ beside them, under both presets. Bounds and floods are in test_rdv_bounds.py."""
 import itertools
 import pathlib
 import random
+import shutil
+import subprocess
 
 import pytest
 
 import rdv
 from rdv import (BAD_COOKIE, BAD_NS, BAD_RECORD, BAD_TTL, NOT_YOURS, OK, Peer, Reply, begin,
                  discover, finish, fresh, record, register, unregister)
-from relay import SLOW, Relay
+from relay import SLOW, SLUICECTL, Relay
 from turnd import Clock
 from wire import Key, lp, pb
 
@@ -376,6 +378,28 @@ def test_libp2p_70_survives_restart(own, end):
         if not own.dusk:
             old = one.register(ns, envelope=one.record(seq=1))
             assert old.status == BAD_RECORD, 'and so do sequence numbers of records'
+
+
+def test_libp2p_70_a_cookie_of_what_a_backup_has_undone(own, tmp_path):
+    """It is an unknown one: else what comes after the backup would be hidden from its owner."""
+    ns, backup = fresh(), tmp_path / 'backup.mdb'
+    with Peer(own) as one, Peer(own) as two:
+        one.registered(ns)
+        subprocess.run([SLUICECTL, '--data', own.data, 'store', 'backup', backup], check=True,
+                       env=own.env, stdout=subprocess.DEVNULL)
+        for _ in range(5):
+            two.registered(fresh())
+        two.registered(ns)
+        cookie = one.found(ns).cookie
+        assert own.stop() == 0
+    shutil.copy(backup, pathlib.Path(own.data) / 'store.mdb')
+    own.start()
+    with Peer(own) as one:
+        late = one.registered(ns)
+        if own.dusk:
+            assert one.found(ns, cookie=cookie).records[-1] == late
+        else:
+            assert one.discover(ns, cookie=cookie).status == BAD_COOKIE
 
 
 def test_libp2p_70_acknowledged_under_kill_is_kept(own):

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/daemon.h"
 #include "engine/shard.h"
@@ -20,7 +21,7 @@ enum { ASKS = 64, MAIL = 7 };
 struct ask {
     struct keep_ask keep;
     struct peer_id peer;
-    bool writes, ran, failed, refused;
+    bool writes, ran, failed, refused, lies;
     uint64_t seen; /* commits when it ran */
 };
 
@@ -77,6 +78,7 @@ static void finish(void)
     cr_assert_eq(system(cmd), 0);
 }
 
+static unsigned slow_us;
 static const struct ask *disk_dies; /* while this one writes */
 static struct rlimit file_limit;
 
@@ -97,6 +99,10 @@ static bool run(struct keep_ask *a, struct keeper *keeper)
 
     cr_assert_eq(store_stats(keeper->store, &st), 0);
     x->ran = true;
+    if (slow_us)
+        usleep(slow_us);
+    if (x->lies) /* as who could not begin and takes that for a broken transaction */
+        return true;
     x->seen = st.commits;
     if (!x->writes)
         return false;
@@ -210,6 +216,44 @@ Test(keeper, a_commit_that_fails_is_told_to_who_wrote, .timeout = 30)
         cr_assert_not(ask[1].failed);
     }
     cr_assert(eq(u64, profiles(), 2));
+    finish();
+}
+
+Test(keeper, what_could_not_begin_is_told_too, .timeout = 30)
+{
+    unsigned who[ASKS];
+
+    start();
+    turn();
+    post(0, true);
+    ask[0].lies = true;
+    turn();
+    cr_assert(eq(sz, back(who), 1), "else nobody ever answers it, and its shard never ends");
+    cr_assert(ask[0].failed);
+    finish();
+}
+
+/* Others' asks hold a commit back for so long and no longer. */
+Test(keeper, a_group_has_an_end, .timeout = 30)
+{
+    unsigned who[ASKS];
+    size_t n = 0, first;
+
+    start();
+    turn();
+    slow_us = KEEP_GROUP_NS / 1000 / 12;
+    post(0, true);
+    for (unsigned i = 1; i < ASKS; i++)
+        post(i, false);
+    turn();
+    first = back(who);
+    cr_assert_lt(first, ASKS);
+    cr_assert_eq(who[first - 1], 0, "the writer's commit did not wait for the rest");
+    for (int turns = 0; turns < ASKS && n < ASKS - first; turns++) {
+        turn();
+        n += back(who);
+    }
+    cr_assert(eq(sz, n, ASKS - first));
     finish();
 }
 
