@@ -243,7 +243,7 @@ int ban_expire(struct store *s, uint64_t when_unix_s, uint8_t kind, struct bytes
 
     if (rc == -ENOENT || (!rc && old.until_unix_s != when_unix_s)) { /* an end of nothing */
         s->corrupt++;
-        return ban_end(s, &(struct store_ban){ kind, key, when_unix_s }, false);
+        return rc ? 0 : ban_end(s, &old, true);
     }
     return rc ? rc : ban_drop(s, &old);
 }

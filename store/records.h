@@ -4,8 +4,8 @@
 
 #include "store/schema.h"
 
-/* Deletes it, if that is still when it ends, and in any case the index's entry. key is the caller's
- * copy. */
+/* Deletes it, if that is when it ends; else sees that it has its own end. The caller deletes the
+ * index's entry that led here; key is its copy. */
 MUST_USE int ban_expire(struct store *s, uint64_t when_unix_s, uint8_t kind, struct bytes key);
 
 #endif

@@ -199,7 +199,7 @@ static int refresh(struct store *s, const struct store_reg *r, uint64_t seq, uin
     rc = db_put(s, T_REG, key_bytes(&k), val_reg(s->value, key_bytes(&k), r));
     if (rc || old_end == r->expires_unix_s)
         return rc;
-    rc = del_end(s, old_end, seq);
+    rc = mend(s, del_end(s, old_end, seq));
     return rc ? rc : put_end(s, r->expires_unix_s, seq);
 }
 
@@ -294,7 +294,7 @@ enum store_verdict store_reg_del(struct store *s, const struct peer_id *peer, st
 
 /* One that cannot be read goes without its index entries: check names those, and a put of the same
  * peer and namespace replaces them. */
-int reg_expire(struct store *s, uint64_t seq)
+int reg_expire(struct store *s, uint64_t seq, uint64_t when_unix_s)
 {
     struct bytes v, key;
     struct store_reg r;
@@ -308,6 +308,11 @@ int reg_expire(struct store *s, uint64_t seq)
     if (rc)
         return mend(s, rc);
     if (open_reg(key, v, &r)) {
+        if (r.expires_unix_s !=
+            when_unix_s) { /* an end of nothing; the record's may have been it */
+            s->corrupt++;
+            return put_end(s, r.expires_unix_s, seq);
+        }
         rc = find(s, s->w, &r.peer, r.ns, &f);
         if (rc && rc != -ENOENT && rc != -EEXIST)
             return rc;
@@ -315,7 +320,7 @@ int reg_expire(struct store *s, uint64_t seq)
             return drop(s, &f);
     }
     s->corrupt++;
-    return db_del(s, T_REG, key);
+    return mend(s, db_del(s, T_REG, key));
 }
 
 /* ---- discover ------------------------------------------------------------------------------ */

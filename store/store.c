@@ -182,58 +182,98 @@ uint64_t store_next_seq(const struct store *s)
 
 /* ---- expiry -------------------------------------------------------------------------------- */
 
-/* What ends first, or -ENOENT. */
+/* What ends first. The index has no checksums: a key may be of any shape, and may stand where its
+ * order does not put it. It is kept as it was found: that one is deleted, and no other. */
 struct ending {
-    uint64_t when_unix_s, seq;
-    uint8_t kind, ban_kind, ban_n;
-    uint8_t ban[STORE_BAN_KEY_MAX];
+    uint64_t when_unix_s, seq; /* when: 0 if misplaced, so that it is seen to at once */
+    bool misplaced;
+    uint8_t kind, ban_kind;
+    struct bytes ban; /* within key */
+    size_t key_n;
+    uint8_t key[KEY_MAX];
 };
+enum { END_NONE = 255 }; /* a kind that we do not write, or not so */
 
+static void parse_end(struct ending *e)
+{
+    struct cur k = cur_of(bytes_of(e->key, e->key_n));
+
+    e->when_unix_s = cur_u64(&k);
+    e->kind = cur_u8(&k);
+    if (e->kind == END_REG) {
+        e->seq = cur_u64(&k);
+    } else if (e->kind == END_BAN) {
+        e->ban_kind = cur_u8(&k);
+        e->ban = cur_take(&k, min_sz(k.n, STORE_BAN_KEY_MAX));
+        k.bad = k.bad || !e->ban.n;
+    } else {
+        e->kind = END_NONE;
+    }
+    if (k.bad || k.n)
+        e->kind = END_NONE;
+}
+
+static bool sorts_before(struct bytes a, struct bytes b)
+{
+    int rc = memcmp(a.p, b.p, min_sz(a.n, b.n));
+
+    return rc < 0 || (rc == 0 && a.n < b.n);
+}
+
+/* -ENOENT: nothing ends. */
 static int first_end(struct store *s, MDB_txn *t, struct ending *e)
 {
     struct db_cur c;
     int rc = cur_open(s, t, T_END, &c);
 
+    *e = (struct ending){ 0 };
     if (rc)
         return rc;
     rc = cur_from(&c, (struct bytes){ 0 });
     if (!rc) {
-        struct cur k = cur_of(c.key);
-
-        e->when_unix_s = cur_u64(&k);
-        e->kind = cur_u8(&k);
-        e->ban_kind = 0;
-        e->ban_n = 0;
-        e->seq = 0;
-        if (e->kind == END_REG) {
-            e->seq = cur_u64(&k);
-        } else {
-            struct bytes ban;
-
-            e->ban_kind = cur_u8(&k);
-            ban = cur_take(&k, min_sz(k.n, STORE_BAN_KEY_MAX));
-            e->ban_n = (uint8_t)ban.n;
-            if (ban.n)
-                memcpy(e->ban, ban.p, ban.n);
+        e->key_n = min_sz(c.key.n, sizeof(e->key));
+        memcpy(e->key, c.key.p, e->key_n);
+        parse_end(e);
+        /* A time that a flipped bit made later would hold up all behind it. */
+        if (cur_next(&c) == 0 && sorts_before(c.key, bytes_of(e->key, e->key_n))) {
+            e->misplaced = true;
+            e->when_unix_s = 0;
         }
     }
     cur_close(&c);
     return rc;
 }
 
-static int expire_one(struct store *s, const struct ending *e)
+/* By its place: a search may pass by one that is out of order. */
+static int del_ending(struct store *s, const struct ending *e)
 {
-    struct key k;
-    int rc;
+    struct bytes key = bytes_of(e->key, e->key_n);
+    struct db_cur c;
+    int rc = cur_open(s, s->w, T_END, &c);
 
-    if (e->kind == END_BAN)
-        return ban_expire(s, e->when_unix_s, e->ban_kind, bytes_of(e->ban, e->ban_n));
-    rc = reg_expire(s, e->seq);
     if (rc)
         return rc;
-    key_end_reg(&k, e->when_unix_s, e->seq); /* still there only if the record was not sound */
-    rc = db_del(s, T_END, key_bytes(&k));
+    rc = cur_from(&c, (struct bytes){ 0 });
+    if (!rc)
+        rc = bytes_eq(c.key, key) ? cur_del(&c) : db_del(s, T_END, key);
+    cur_close(&c);
     return rc == -ENOENT ? 0 : rc;
+}
+
+/* A misplaced one goes first, since its record may be given back the same, in its place. */
+static int expire_one(struct store *s, const struct ending *e)
+{
+    int rc = e->misplaced ? del_ending(s, e) : 0;
+
+    if (rc)
+        return rc;
+    if (e->kind == END_BAN)
+        rc = ban_expire(s, e->when_unix_s, e->ban_kind, e->ban);
+    else if (e->kind == END_REG)
+        rc = reg_expire(s, e->seq, e->when_unix_s);
+    else
+        s->corrupt++;
+    return rc || e->misplaced ? rc : del_ending(s, e);
 }
 
 enum store_verdict store_expire(struct store *s, uint64_t now_unix_s, size_t max_ops, bool *left)

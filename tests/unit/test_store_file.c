@@ -1,11 +1,10 @@
 /* The store's file: who may read it, older and newer schemas, damage of every kind. */
 #include <errno.h>
-#include <lmdb.h>
 #include <sys/resource.h>
 
 #include "proto/crypto.h"
 #include "proto/cur.h"
-#include "tests/unit/store_file.h"
+#include "tests/unit/store_raw.h"
 
 TestSuite(store_file, .timeout = 90);
 
@@ -81,39 +80,6 @@ Test(store_file, reserves_a_tebibyte_of_address_space_and_no_disk)
 }
 
 /* ---- schemas ------------------------------------------------------------------------------- */
-
-static MDB_env *raw_env;
-static MDB_txn *raw_txn;
-
-static void raw_open(void)
-{
-    cr_assert(eq(int, mdb_env_create(&raw_env), 0));
-    cr_assert(eq(int, mdb_env_set_maxdbs(raw_env, 16), 0));
-    cr_assert(eq(int, mdb_env_set_mapsize(raw_env, 16 << 20), 0));
-    cr_assert(eq(int, mdb_env_open(raw_env, sd_path(STORE_FILE), MDB_NOSUBDIR, 0600), 0));
-    cr_assert(eq(int, mdb_txn_begin(raw_env, NULL, 0, &raw_txn), 0));
-}
-
-static MDB_dbi raw_tree(const char *name)
-{
-    MDB_dbi dbi;
-
-    cr_assert(eq(int, mdb_dbi_open(raw_txn, name, MDB_CREATE, &dbi), 0));
-    return dbi;
-}
-
-static void raw_put(const char *tree, const void *k, size_t kn, const void *v, size_t vn)
-{
-    MDB_val key = { kn, (void *)(uintptr_t)k }, value = { vn, (void *)(uintptr_t)v };
-
-    cr_assert(eq(int, mdb_put(raw_txn, raw_tree(tree), &key, &value, 0), 0));
-}
-
-static void raw_close(void)
-{
-    cr_assert(eq(int, mdb_txn_commit(raw_txn), 0));
-    mdb_env_close(raw_env);
-}
 
 /* A file as schema 0 had it: profiles as registered, last_seen and name. */
 static void make_schema_0(unsigned profiles)
