@@ -234,7 +234,10 @@ enum store_verdict store_reg_put(struct store *s, const struct store_reg *r, uin
      * cookie must let it through again. */
     bool there = !rc, over = there && (f.damaged || f.r.expires_unix_s <= now);
 
-    if (there && !over && s->limits.reg_seq_compared && r->record_seq < f.r.record_seq)
+    /* What another relay passes on may be old by then, whatever the peer itself may do here. */
+    bool compared = s->limits.reg_seq_compared || r->tag;
+
+    if (there && !over && compared && r->record_seq < f.r.record_seq)
         return STORE_OLD_SEQ;
     if (there && !over && bytes_eq(f.r.envelope, r->envelope)) {
         mine = f.r.seq;

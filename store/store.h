@@ -41,7 +41,7 @@ enum {
 enum store_verdict {
     STORE_OK,
     STORE_ABSENT,     /* there is no such record: nothing was done */
-    STORE_OLD_SEQ,    /* a registration with a higher sequence number is kept (rules say so) */
+    STORE_OLD_SEQ,    /* a newer record is kept; the rules, or a tag, say that it matters */
     STORE_FULL_PEER,  /* this peer has as many registrations as one may have */
     STORE_FULL_NS,    /* this namespace has */
     STORE_FULL_TOTAL, /* the store has as many records of this kind as it may have */
@@ -60,7 +60,8 @@ struct store_limits {
     uint32_t turn_users;
     uint32_t bans;
     uint32_t usage_peers;  /* per day; quieter ones are added up as "others" */
-    bool reg_seq_compared; /* refuse a record whose seq is lower (libp2p.md §13; not dusk) */
+    bool reg_seq_compared; /* refuse a record whose seq is lower (libp2p.md §13; not dusk). With a
+                            * tag it always is */
 };
 extern const struct store_limits store_limits_default;
 
@@ -105,7 +106,8 @@ struct store_reg {
     struct bytes envelope; /* kept and given back verbatim */
     uint64_t record_seq;   /* the signed record's own */
     uint32_t ttl_s;        /* as granted */
-    uint32_t tag;          /* the caller's, kept and given back: whose registration it is */
+    uint32_t tag; /* the caller's, kept and given back: which relay it is from. 0: this one;
+                   * from others an older record never replaces a newer one */
     uint64_t expires_unix_s;
     uint64_t seq; /* ours: 1, 2, ... in order of arrival, never used again; given out, not taken */
 };

@@ -455,3 +455,32 @@ Test(store_reg, an_older_record_is_refused_only_where_the_rules_say_so)
         sd_commit();
     }
 }
+
+Test(store_reg, an_older_record_from_another_relay_is_refused_by_any_rules)
+{
+    struct store_reg r = sd_reg(1, "n", "ours");
+
+    for (int compared = 0; compared < 2; compared++) {
+        for (uint32_t kept_tag = 0; kept_tag < 2; kept_tag++) {
+            limited((struct store_limits){ .reg_seq_compared = compared });
+            sd_begin();
+            r.record_seq = 10;
+            r.tag = kept_tag;
+            r.envelope = bytes_str("kept");
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+            r.record_seq = 9;
+            r.tag = 7;
+            r.envelope = bytes_str("older");
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OLD_SEQ));
+            r.record_seq = 10; /* as new, and newer */
+            r.envelope = bytes_str("as new");
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+            r.record_seq = 9; /* once that one is over, anything goes */
+            r.expires_unix_s += TTL;
+            cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+            r.expires_unix_s -= TTL;
+            cr_assert(eq(int, store_reg_del(sd, &r.peer, r.ns), STORE_OK));
+            sd_commit();
+        }
+    }
+}

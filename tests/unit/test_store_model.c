@@ -86,7 +86,7 @@ static enum store_verdict m_put(unsigned peer, unsigned ns, const struct store_r
     struct m_reg *at = &m.regs[peer][ns];
     bool alive = at->there && at->expires > now;
 
-    if (alive && compared && r->record_seq < at->record_seq)
+    if (alive && (compared || r->tag) && r->record_seq < at->record_seq)
         return STORE_OLD_SEQ;
     if (alive && at->envelope == envelope) {
         *seq = at->seq;
