@@ -235,7 +235,7 @@ Test(dial_parse, refuses_what_cannot_be_dialled)
         "/ip4/192.0.2.7/tcp/4001/p2p/" ID "/p2p/" ID,
         "/dnsaddr/relay.example.org/tcp/4001",
         "/tcp/4001",
-        "/p2p/" ID,
+        ("/p2p/" ID),
         "/unix/x",
     };
     struct dial_target t = { .families = 77 };
