@@ -46,6 +46,7 @@ static void on_publish(struct gossip_shard *gs, struct gossip_conn *gc, struct b
 
 /* ---- one RPC --------------------------------------------------------------------------------- */
 
+enum { GOSSIP_PREFIX = 3 }; /* bytes of the longest: GOSSIP_RPC_MAX has no more */
 enum rpc_res { RPC_DONE, RPC_WAITS, RPC_BAD };
 
 /* Goes on where the last turn's share ended. */
@@ -74,30 +75,39 @@ static enum rpc_res rpc_take(struct gossip_shard *gs, struct gossip_conn *gc, st
     return RPC_DONE;
 }
 
+/* What begins with these bytes, of which there are `have`: RPC_DONE and *n its length with the
+ * prefix once it is whole, RPC_WAITS while more of it is to come. */
+static enum rpc_res rpc_front(struct bytes begin, size_t have, size_t *head, size_t *n)
+{
+    uint64_t body;
+
+    switch (varint_peek(begin, &body, head)) {
+    case VARINT_MORE:
+        return begin.n < GOSSIP_PREFIX ? RPC_WAITS : RPC_BAD;
+    case VARINT_BAD:
+        return RPC_BAD;
+    case VARINT_OK:
+        break;
+    }
+    if (body > GOSSIP_RPC_MAX)
+        return RPC_BAD;
+    *n = *head + (size_t)body;
+    return have < *n ? RPC_WAITS : RPC_DONE;
+}
+
 /* Whole RPCs off the front. */
 static enum rpc_res rpcs_take(struct gossip_shard *gs, struct gossip_conn *gc, struct cur *in)
 {
     while (in->n) {
-        uint64_t n;
-        size_t head;
-
-        switch (varint_peek(bytes_of(in->p, in->n), &n, &head)) {
-        case VARINT_MORE:
-            return in->n < 3 ? RPC_DONE : RPC_BAD; /* three bytes reach past GOSSIP_RPC_MAX */
-        case VARINT_BAD:
-            return RPC_BAD;
-        case VARINT_OK:
-            break;
-        }
-        if (n > GOSSIP_RPC_MAX)
-            return RPC_BAD;
-        if (in->n - head < n)
-            return RPC_DONE;
-        enum rpc_res res = rpc_take(gs, gc, bytes_of(in->p + head, (size_t)n));
+        size_t head, n;
+        enum rpc_res res = rpc_front(bytes_of(in->p, in->n), in->n, &head, &n);
 
         if (res != RPC_DONE)
+            return res == RPC_BAD ? RPC_BAD : RPC_DONE;
+        res = rpc_take(gs, gc, bytes_of(in->p + head, n - head));
+        if (res != RPC_DONE)
             return res;
-        cur_take(in, head + (size_t)n);
+        cur_take(in, n);
     }
     return RPC_DONE;
 }
@@ -151,7 +161,8 @@ static void keep(struct gossip_conn *gc, struct bytes rest)
         part_count(gc);
 }
 
-/* Of what is kept: joined as far as an RPC can reach, one at a time. false: st is gone. */
+/* The RPC in front of what is kept, joined only once it is whole: one that comes byte by byte
+ * costs a look at its prefix each time. false: st is gone. */
 static bool kept_take(struct gossip_conn *gc)
 {
     struct gossip_shard *gs = gc->gs;
@@ -159,26 +170,29 @@ static bool kept_take(struct gossip_conn *gc)
     uint32_t idx = st->head.idx, gen = st->head.gen;
 
     while (st->in.bytes) {
-        size_t n = chunkq_copy(&st->in, gs->join, min_sz(st->in.bytes, GOSSIP_WIRE_MAX));
-        struct cur in = cur_of(bytes_of(gs->join, n));
-        enum rpc_res res = rpcs_take(gs, gc, &in);
-        size_t done = n - in.n;
+        uint8_t begin[GOSSIP_PREFIX];
+        size_t head, n, got = chunkq_copy(&st->in, begin, sizeof(begin));
+        enum rpc_res res = rpc_front(bytes_of(begin, got), st->in.bytes, &head, &n);
 
+        if (res == RPC_WAITS)
+            return true;
+        if (res == RPC_DONE) {
+            chunkq_copy(&st->in, gs->join, n);
+            gs->joined += n;
+            res = rpc_take(gs, gc, bytes_of(gs->join + head, n - head));
+        }
         if (res == RPC_BAD) {
             stream_reset(st);
             return false;
         }
-        chunkq_consume(&st->in, &gs->s->chunks, done);
-        if (done)
-            stream_consumed(st, done);
-        if (!slab_find(&gs->s->streams, idx, gen))
-            return false;
         if (res == RPC_WAITS) {
             hold(gc);
             return true;
         }
-        if (!done)
-            return true; /* the beginning of one */
+        chunkq_consume(&st->in, &gs->s->chunks, n);
+        stream_consumed(st, n);
+        if (!slab_find(&gs->s->streams, idx, gen))
+            return false;
     }
     part_forget(gc);
     return true;

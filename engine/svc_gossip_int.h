@@ -70,6 +70,7 @@ struct gossip_shard {
     uint32_t told_subs[GOSSIP_TOPICS];
     uint64_t say_tat_ms, foreign_tat_ms;
     uint64_t unsaid;
+    uint64_t joined;             /* bytes ever copied to put RPCs together */
     uint8_t *join, *sign, *wire; /* GOSSIP_WIRE_MAX, _SIGN_MAX, _WIRE_MAX */
     uint8_t *fed_pool;
     struct gossip_counts seen; /* as of the last look, for the shard's statistics */

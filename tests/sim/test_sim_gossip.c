@@ -141,6 +141,33 @@ Test(sim_gossip, a_turn_writes_its_share_and_goes_on, .timeout = 60)
     over(s);
 }
 
+/* Byte by byte, each in its own frame: it is copied once, when it is whole, and not with each. */
+Test(sim_gossip, a_long_rpc_in_frames_of_a_byte_is_put_together_once, .timeout = 60)
+{
+    struct sim *s = gossip_sim(1, fair);
+    struct gossiper *a = sim_gossip_join(&world, 1, 0, SYNC_BIT, true);
+    struct gossiper *b = sim_gossip_join(&world, 2, 0, SYNC_BIT, true);
+    static uint8_t rpc[GOSSIP_WIRE_MAX];
+
+    UNTIL(s, sim_gossip_ready(&world) && a->says->name == NULL, 5000);
+    sim_gossip_say(&world, a, 1, GOSSIP_SYNC, 60000);
+    struct bytes whole = sim_queue_front(&a->tx);
+    size_t n = whole.n;
+
+    memcpy(rpc, whole.p, n);
+    sim_queue_drop(&a->tx, n);
+    for (size_t i = 0; i < n; i++) {
+        sim_stream_put(a->says, bytes_of(rpc + i, 1), false);
+        if (i % 500 == 0)
+            run_ms(s, 1);
+    }
+    UNTIL(s, sim_gossip_settled(&world), 2000);
+    cr_expect(eq(u64, b->heard, 1));
+    cr_expect(le(u64, s->shard[0].gossip->joined, n), "%llu bytes copied for one of %zu",
+              (unsigned long long)s->shard[0].gossip->joined, n);
+    over(s);
+}
+
 /* What is left of an RPC goes with its stream, and the next one begins at its own beginning. */
 Test(sim_gossip, a_stream_replaced_in_the_middle_of_an_rpc_is_forgotten, .timeout = 60)
 {
