@@ -268,7 +268,8 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
         return refused(h, GOSSIP_INVALID);
     if (peer_id_eq(&t->author, &h->me))
         return refused(h, GOSSIP_OWN); /* dusk.md §10.2 */
-    if (!gossip_topic_find(m->topic, &t->topic))
+    if (!gossip_topic_find(m->topic, &t->topic) ||
+        (t->topic >= GOSSIP_TOPICS_OLD && !from->trusted)) /* the relays' own, and its budget */
         return refused(h, GOSSIP_STRANGE);
     t->id = gossip_msg_id(m, &t->author);
     if (gossip_seen_has(h, now_ms, t->id))

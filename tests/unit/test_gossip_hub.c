@@ -83,7 +83,11 @@ Test(gossip_hub, says_three_subscriptions_and_the_fourth_to_relays_only)
     cr_expect(not(told(0, &item)));
     gossip_hub_join(&w->hub, w->now, &w->c[1].peer, &w->c[1].me.id, true);
     subscribe(1, GOSSIP_RECORDS, true);
-    join(2, false);
+    gossip_hub_join(&w->hub, w->now, &w->c[2].peer, &w->c[2].me.id, true);
+    join(3, false);
+    cr_expect(not(bring(3, body_by(3, gossip_topic_name[GOSSIP_RECORDS], bytes_str("mine")))));
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_STRANGE], 1), "nobody else may say there");
+    cr_expect(zero(u64, w->hub.topic[GOSSIP_RECORDS].messages_ns), "nor use its budget up");
     cr_expect(bring(2, body_by(2, gossip_topic_name[GOSSIP_RECORDS], bytes_str("signed"))));
     cr_expect(zero(u32, w->c[0].peer.queue.count));
     cr_expect(eq(u32, w->c[1].peer.queue.count, 1));
