@@ -129,18 +129,24 @@ static int open_largest(struct store *s, uint64_t map)
     }
     if (!rc) {
         MDB_envinfo info;
+        MDB_stat st;
 
         (void)mdb_env_info(s->env, &info);
+        (void)mdb_env_stat(s->env, &st);
         s->map_bytes = info.me_mapsize;
+        s->page_bytes = st.ms_psize;
     }
     return rc;
 }
 
-/* Whether the file is whole, before LMDB follows where it leads. */
+/* Whether the file is whole, before LMDB follows where it leads. Only pages of the usual size can
+ * be read so; 4096 with a bit flipped is no power of two. */
 static int verify(struct store *s, bool deep, char *why, size_t cap)
 {
     int rc = -EAGAIN, fd, err = mdb_env_get_fd(s->env, &fd);
 
+    if (s->page_bytes > PAGE_KNOWN && !(s->page_bytes & (s->page_bytes - 1)))
+        return 0;
     if (err)
         return to_errno(err);
     for (int i = 0; rc == -EAGAIN && i < VERIFY_TRIES; i++) {
@@ -199,7 +205,7 @@ int env_open(struct store *s, const struct store_opts *o, char *why, size_t cap)
 
     if (map < STORE_MAP_MIN)
         map = STORE_MAP_MIN;
-    map -= map % PAGE_BYTES;
+    map -= map % (uint64_t)sysconf(_SC_PAGESIZE);
     if (fresh && s->read_only) {
         snprintf(why, cap, "%s: %s", s->path, strerror(ENOENT));
         return -ENOENT;
@@ -298,17 +304,17 @@ static uint64_t taken(const struct store *s, uint64_t more)
  * kept for deletions. */
 static uint64_t room_now(struct store *s)
 {
-    uint64_t map = s->map_bytes / PAGE_BYTES, used = used_pages(s);
+    uint64_t map = s->map_bytes / s->page_bytes, used = used_pages(s);
     uint64_t whole = map, reserve;
     uint64_t left = map > used ? map - used : 0;
     struct statvfs fs;
     int fd;
 
     if (mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0) {
-        left = min_u64(left, (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_BYTES);
-        whole = min_u64(whole, (uint64_t)fs.f_blocks * fs.f_frsize / PAGE_BYTES);
+        left = min_u64(left, (uint64_t)fs.f_bavail * fs.f_frsize / s->page_bytes);
+        whole = min_u64(whole, (uint64_t)fs.f_blocks * fs.f_frsize / s->page_bytes);
     }
-    reserve = min_u64(RESERVE_MAX / PAGE_BYTES, whole / RESERVE_SHARE);
+    reserve = min_u64(RESERVE_MAX / s->page_bytes, whole / RESERVE_SHARE);
     s->reserve_pages = reserve;
     s->tree_pages = 0;
     if (left < NEAR_PAGES + reserve) {
@@ -323,14 +329,6 @@ static uint64_t room_now(struct store *s)
     return left - s->reserve_pages;
 }
 
-/* A reader that was killed leaves its snapshot in the lock file's table, and LMDB by itself never
- * looks whether its process still lives: what is freed would not be used again, ever. */
-static void drop_dead_readers(struct store *s)
-{
-    if (!s->read_only)
-        (void)mdb_reader_check(s->env, NULL);
-}
-
 int env_numbers(struct store *s, struct env_numbers *n)
 {
     struct stat st;
@@ -340,10 +338,13 @@ int env_numbers(struct store *s, struct env_numbers *n)
         return to_errno(rc);
     if (fstat(fd, &st) < 0)
         return -errno;
-    drop_dead_readers(s);
+    /* A reader that was killed leaves its snapshot in the lock file's table, and LMDB by itself
+     * never looks whether its process still lives: what is freed would not be used again, ever. */
+    if (!s->read_only)
+        (void)mdb_reader_check(s->env, NULL);
     n->file_bytes = (uint64_t)st.st_size;
-    n->used_bytes = used_pages(s) * PAGE_BYTES;
-    n->free_bytes = free_pages(s->r) * PAGE_BYTES;
+    n->used_bytes = used_pages(s) * s->page_bytes;
+    n->free_bytes = free_pages(s->r) * s->page_bytes;
     return 0;
 }
 
@@ -402,7 +403,7 @@ int env_begin(struct store *s)
  * looks the same, so the end is put where it belongs. */
 static void mend_end(struct store *s)
 {
-    uint64_t want = used_pages(s) * PAGE_BYTES;
+    uint64_t want = used_pages(s) * s->page_bytes;
     struct stat st;
     int fd;
 
@@ -566,7 +567,7 @@ int cur_del(struct db_cur *c)
 
 enum store_verdict op_begin(struct store *s, bool adds, size_t value_bytes)
 {
-    uint64_t pages = value_bytes / PAGE_BYTES;
+    uint64_t pages = value_bytes / s->page_bytes;
 
     ASSERT(s->w);
     if (s->broken)

@@ -29,10 +29,10 @@ extern const char *const tree_names[TREES];
 enum {
     KEY_MAX = 511, /* LMDB's */
     VALUE_MAX = STORE_ENVELOPE_MAX + 1024,
-    PAGE_BYTES = 4096,
-    OP_PAGES = 24, /* new pages that one operation takes at most, beside its value's own: of six
-                    * trees a leaf, its branches, and a split */
-    OP_GROWTH = 6, /* of these, those that make the trees larger */
+    PAGE_KNOWN = 4096, /* bytes of the pages that page.h can read */
+    OP_PAGES = 24,     /* new pages that one operation takes at most, beside its value's own: of six
+                        * trees a leaf, its branches, and a split */
+    OP_GROWTH = 6,     /* of these, those that make the trees larger */
     SECRETS_MAX = 64,
 };
 
@@ -63,7 +63,7 @@ struct store {
     uint64_t next_seq;      /* never goes back, not even when a commit fails */
     uint64_t next_seq_kept; /* as the last commit has it */
     uint64_t namespaces, namespaces_before; /* and when w began */
-    uint64_t map_bytes;
+    uint64_t map_bytes, page_bytes; /* page_bytes: LMDB takes those of the machine that made it */
     bool read_only;
     char path[1024];
     void (*rng)(void *to, size_t n);

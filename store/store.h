@@ -70,7 +70,8 @@ struct store_opts {
     uint64_t map_bytes;              /* 0: STORE_MAP_DEFAULT; less when the kernel gives less */
     bool read_only;                  /* for sluicectl beside a running daemon: no begin, no secret
                                       * made, a missing file is -ENOENT */
-    bool verify;                     /* read every page of the file first: sluicectl store check */
+    bool verify;                     /* read every page of the file first: sluicectl store check.
+                                      * Not of a file whose pages are other than 4 KiB */
     void (*rng)(void *to, size_t n); /* for hash keys and secrets; NULL only if read_only */
     struct store_limits limits;
 };

@@ -8,7 +8,7 @@
 
 TestSuite(store_file, .timeout = 90);
 
-enum { FLIPS = 600 };
+enum { FLIPS = 600, LARGE_PAGE = 16384 };
 #ifdef __SANITIZE_ADDRESS__
 enum { SANITIZED = 1 };
 #else
@@ -464,4 +464,66 @@ Test(store_file, a_damaged_registration_is_passed_over_and_can_be_put_again)
     sd_put(3, "n", "the third of them");
     cr_assert(eq(u32, sd_discover("n", 0, 9, NOW, &g).taken, 1));
     clean();
+}
+
+/* ---- pages of another size ----------------------------------------------------------------- */
+
+/* An empty file as LMDB makes it on a machine with pages of 16 KiB. */
+static void make_large_pages(void)
+{
+    static uint8_t file[2 * LARGE_PAGE];
+    const uint32_t psize = LARGE_PAGE, magic = 0xBEEFC0DE, version = 1;
+    const uint16_t meta = 8, integers = 8;
+    const uint64_t map = 16 << 20, none = UINT64_MAX, last = 1;
+
+    sd_make_dir();
+    for (uint64_t i = 0; i < 2; i++) {
+        uint8_t *page = file + i * LARGE_PAGE, *m = page + 16;
+
+        memcpy(page, &i, 8);
+        memcpy(page + 10, &meta, 2);
+        memcpy(m, &magic, 4);
+        memcpy(m + 4, &version, 4);
+        memcpy(m + 16, &map, 8);
+        memcpy(m + 24, &psize, 4);
+        memcpy(m + 28, &integers, 2);
+        memcpy(m + 64, &none, 8);  /* the list of free pages has no root */
+        memcpy(m + 112, &none, 8); /* nor has the main tree */
+        memcpy(m + 120, &last, 8);
+    }
+    spill(sd_path(STORE_FILE), file, sizeof(file));
+}
+
+Test(store_file, pages_of_another_size_are_counted_as_what_they_are)
+{
+    static uint8_t envelope[1000];
+    enum store_verdict v = STORE_OK;
+    struct store_opts o = sd_opts();
+    struct store_stats st;
+    unsigned n = 0;
+
+    make_large_pages();
+    o.map_bytes = 8 << 20;
+    sd_open_with(&o);
+    while (v == STORE_OK && n < 100000) {
+        sd_begin();
+        for (unsigned i = 0; i < 5 && v == STORE_OK; i++) {
+            struct store_reg r = sd_reg(n, "n", "");
+
+            r.envelope = bytes_of(envelope, sizeof(envelope));
+            v = store_reg_put(sd, &r, NULL);
+            n += v == STORE_OK;
+        }
+        sd_commit(); /* never the library's own "full" */
+    }
+    cr_assert(eq(int, v, STORE_NO_ROOM));
+    cr_assert(lt(u32, 500, n));
+    cr_assert(eq(int, store_stats(sd, &st), 0));
+    cr_assert(eq(u64, st.file_bytes, st.used_bytes));
+    cr_assert(le(u64, st.used_bytes, st.map_bytes));
+    store_close(sd);
+    o.verify = true;
+    sd_open_with(&o);
+    cr_assert(eq(u64, store_reg_count_ns(sd, bytes_str("n")), n));
+    sd_close();
 }
