@@ -24,13 +24,15 @@ static void on_publish(struct gossip_shard *gs, struct gossip_conn *gc, struct b
     size_t n = gossip_publish_bytes(&m);
 
     t.trusted = gossip_is_relay(gs->host, &t.author);
-    if (!gossip_hub_admit(&gs->hub, s->now_ms, &t, n))
-        return;
     uint8_t *wire;
     struct shared *mem = gossip_letter_new(gs, n, &wire);
 
-    if (!mem) {
+    if (!mem) { /* not seen, and nobody pays: it may come again */
         gossip_hub_refuse(&gs->hub, GOSSIP_MEMORY);
+        return;
+    }
+    if (!gossip_hub_admit(&gs->hub, s->now_ms, &t, n)) {
+        shared_drop(mem);
         return;
     }
     struct wcur w = wcur_of(wire, n);

@@ -284,20 +284,23 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
     return true;
 }
 
-/* Over a budget it counts as seen all the same: what was refused would only be verified again. */
+/* Over its author's budget it counts as seen all the same, for it would only be verified again.
+ * What others used up is not held against it: by then it may come again, from anybody. */
 bool gossip_hub_admit(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t, size_t n)
 {
     const struct gossip_limits *l = h->limits;
     struct gossip_meter *author = gossip_author_meter(h, &t->author);
     struct gossip_meter *topic = &h->topic[t->topic];
 
-    gossip_seen_add(h, now_ms, t->id);
-    if (!t->trusted && !gossip_meter_fits(author, now_ms, &l->author, 1, n))
+    if (!t->trusted && !gossip_meter_fits(author, now_ms, &l->author, 1, n)) {
+        gossip_seen_add(h, now_ms, t->id);
         return refused(h, GOSSIP_AUTHOR);
+    }
     if (!gossip_meter_fits(topic, now_ms, &l->topic, 1, n) ||
         (!t->trusted && !gossip_meter_half(topic, now_ms, &l->topic) &&
          !gossip_meter_half(author, now_ms, &l->author)))
         return refused(h, GOSSIP_TOPIC);
+    gossip_seen_add(h, now_ms, t->id);
     gossip_meter_spend(author, now_ms, &l->author, 1, n);
     gossip_meter_spend(topic, now_ms, &l->topic, 1, n);
     return true;

@@ -202,7 +202,7 @@ void gossip_hub_hears(struct gossip_hub *h,
 void gossip_hub_item(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p,
                      const struct gossip_item *item);
 
-/* ---- a message: offered, verified by the caller, admitted, given a buffer, pushed ---- */
+/* ---- a message: offered, verified by the caller, given a buffer, admitted, pushed ---- */
 struct gossip_take {
     uint64_t id;
     enum gossip_topic topic;
@@ -214,7 +214,8 @@ struct gossip_take {
 bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *from,
                       struct bytes body, struct gossip_msg *m, struct gossip_take *t);
 void gossip_hub_refuse(struct gossip_hub *h, enum gossip_cause why); /* offered, and then not */
-/* It is what it says: now it counts as seen. false: over a budget, counted. n: of its wire. */
+/* It is what it says: now it counts as seen. false: over a budget, counted; seen only if it is its
+ * author's own. n: of its wire. */
 bool gossip_hub_admit(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t, size_t n);
 /* `from` NULL: of another shard, or our own. `wire` lies in payload; shares it. */
 void gossip_hub_push(struct gossip_hub *h, uint64_t now_ms, const struct gossip_peer *from,

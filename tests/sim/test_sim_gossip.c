@@ -141,6 +141,26 @@ Test(sim_gossip, a_turn_writes_its_share_and_goes_on, .timeout = 60)
     over(s);
 }
 
+/* For want of a buffer it is not seen, and its author has not paid: it comes again, and passes. */
+Test(sim_gossip, what_had_no_buffer_may_come_again, .timeout = 60)
+{
+    struct sim *s = gossip_sim(1, fair);
+    struct gossiper *a = sim_gossip_join(&world, 1, 0, SYNC_BIT, true);
+    struct gossiper *b = sim_gossip_join(&world, 2, 0, SYNC_BIT, true);
+    size_t max = s->d.gossip->pool.max;
+
+    UNTIL(s, sim_gossip_ready(&world), 5000);
+    run_ms(s, 100);
+    s->d.gossip->pool.max = 0;
+    struct gossip_said *m = sim_gossip_say(&world, a, 1, GOSSIP_SYNC, 500);
+
+    UNTIL(s, dropped(s, GOSSIP_MEMORY) == 1, 1000);
+    s->d.gossip->pool.max = max;
+    sim_gossip_bring(&world, a, m);
+    UNTIL(s, b->heard == 1, 1000);
+    over(s);
+}
+
 /* Byte by byte, each in its own frame: it is copied once, when it is whole, and not with each. */
 Test(sim_gossip, a_long_rpc_in_frames_of_a_byte_is_put_together_once, .timeout = 60)
 {

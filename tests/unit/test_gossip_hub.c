@@ -259,6 +259,34 @@ Test(gossip_hub, leaves_the_last_half_of_a_topic_to_who_uses_little)
     cr_expect(publish(2, 2, number(1000, 50)));
 }
 
+Test(gossip_hub, takes_later_what_others_left_no_room_for)
+{
+    uint8_t kept[200];
+    struct bytes body;
+
+    w->limits.topic.messages = (struct gossip_rate){ 10, 20 };
+    w->limits.author.messages = (struct gossip_rate){ 10, 200 };
+    for (unsigned i = 0; i < 3; i++)
+        join(i, true);
+    for (unsigned i = 0; i < 20; i++)
+        cr_expect(publish(0, 0, number(i, 50)));
+    body = body_by(1, "dusk/sync", number(99, 50));
+    memcpy(kept, body.p, body.n);
+    body.p = kept;
+    cr_expect(not(bring(1, body)));
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_TOPIC], 1));
+    w->now += 1000;
+    cr_expect(bring(2, body), "the very same");
+    w->limits.author.messages = (struct gossip_rate){ 1, 1 };
+    body = body_by(1, "dusk/sync", number(100, 50));
+    memcpy(kept, body.p, body.n);
+    body.p = kept;
+    cr_expect(not(bring(1, body)));
+    cr_expect(not(bring(2, body)));
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_AUTHOR], 1));
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_DUPLICATE], 1), "its own: not verified twice");
+}
+
 Test(gossip_hub, bounds_what_one_receiver_gets)
 {
     w->limits.receiver.messages = (struct gossip_rate){ 1, 5 };
