@@ -254,13 +254,40 @@ static bool refused(struct gossip_hub *h, enum gossip_cause why)
     return false;
 }
 
+static uint64_t seqno_of(const struct gossip_msg *m)
+{
+    struct cur c = cur_of(m->seqno);
+
+    return cur_u64(&c);
+}
+
+/* Signed messages can be brought again by anybody once a minute has passed. Their author did not
+ * ask for that, so it is not he who pays: only for what he brings himself, and for what is newer
+ * than all that is known of him. That refuses nobody's first message, whatever his seqnos are like
+ * (dusk.md §10.2: the client's count up; others' may be random): it comes out of another purse,
+ * which is the bringer's. */
+static bool pays_for_old(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *from,
+                         struct gossip_take *t, size_t n)
+{
+    const struct gossip_author *a = gossip_author_find(h, &t->author);
+    const struct gossip_budget *b = &h->limits->author;
+
+    t->old = a && t->seqno <= a->newest && !peer_id_eq(&from->id, &t->author);
+    if (!t->old || from->trusted)
+        return true;
+    if (!gossip_meter_fits(&from->old, now_ms, b, 1, n))
+        return false;
+    gossip_meter_spend(&from->old, now_ms, b, 1, n);
+    return true;
+}
+
 bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *from,
                       struct bytes body, struct gossip_msg *m, struct gossip_take *t)
 {
     const struct gossip_budget *b = &h->limits->sender;
 
     h->counts.offered++;
-    t->trusted = false;
+    t->trusted = t->old = false;
     if (!gossip_meter_fits(&from->brought, now_ms, b, 0, body.n))
         return refused(h, GOSSIP_SENDER); /* unread */
     gossip_meter_spend(&from->brought, now_ms, b, 0, body.n);
@@ -276,12 +303,23 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
         return refused(h, GOSSIP_DUPLICATE);
     unsigned cost = gossip_msg_cost(m);
 
+    t->seqno = seqno_of(m);
+    if (!from->trusted && !gossip_meter_fits(&from->brought, now_ms, b, cost, 0))
+        return refused(h, GOSSIP_SENDER);
+    if (!pays_for_old(h, now_ms, from, t, body.n))
+        return refused(h, GOSSIP_SENDER);
     if (from->trusted)
         return true;
-    if (!gossip_meter_fits(&from->brought, now_ms, b, cost, 0))
-        return refused(h, GOSSIP_SENDER);
     gossip_meter_spend(&from->brought, now_ms, b, cost, 0);
     return true;
+}
+
+static void author_said(struct gossip_hub *h, uint64_t now_ms, struct gossip_author *a,
+                        const struct gossip_take *t)
+{
+    gossip_seen_add(h, now_ms, t->id);
+    if (t->seqno > a->newest)
+        a->newest = t->seqno;
 }
 
 /* Over its author's budget it counts as seen all the same, for it would only be verified again.
@@ -289,19 +327,20 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
 bool gossip_hub_admit(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t, size_t n)
 {
     const struct gossip_limits *l = h->limits;
-    struct gossip_meter *author = gossip_author_meter(h, &t->author);
-    struct gossip_meter *topic = &h->topic[t->topic];
+    struct gossip_author *a = gossip_author_of(h, &t->author);
+    struct gossip_meter *author = &a->spent, *topic = &h->topic[t->topic];
 
-    if (!t->trusted && !gossip_meter_fits(author, now_ms, &l->author, 1, n)) {
-        gossip_seen_add(h, now_ms, t->id);
+    if (!t->trusted && !t->old && !gossip_meter_fits(author, now_ms, &l->author, 1, n)) {
+        author_said(h, now_ms, a, t);
         return refused(h, GOSSIP_AUTHOR);
     }
     if (!gossip_meter_fits(topic, now_ms, &l->topic, 1, n) ||
         (!t->trusted && !gossip_meter_half(topic, now_ms, &l->topic) &&
-         !gossip_meter_half(author, now_ms, &l->author)))
+         (t->old || !gossip_meter_half(author, now_ms, &l->author))))
         return refused(h, GOSSIP_TOPIC);
-    gossip_seen_add(h, now_ms, t->id);
-    gossip_meter_spend(author, now_ms, &l->author, 1, n);
+    author_said(h, now_ms, a, t);
+    if (!t->old)
+        gossip_meter_spend(author, now_ms, &l->author, 1, n);
     gossip_meter_spend(topic, now_ms, &l->topic, 1, n);
     return true;
 }

@@ -9,9 +9,9 @@
  *
  * Budgets, each by messages and bytes (§10.3 "Load warning"): of who brings a message, before it is
  * hashed and before it is verified, so that a forged `from` costs its author nothing; of its author
- * and its topic, once it is verified; of each receiver, and of all. The last half of a topic's
- * budget is for authors who have used less than half of their own.
- * Units: ms; bytes on the wire with their prefix. */
+ * and its topic, once it is verified (who brings old messages of others again pays for that too);
+ * of each receiver, and of all. The last half of a topic's budget is for authors who have used less
+ * than half of their own. Units: ms; bytes on the wire with their prefix. */
 #ifndef SLUICE_PROTO_GOSSIP_HUB_H
 #define SLUICE_PROTO_GOSSIP_HUB_H
 
@@ -97,7 +97,8 @@ struct gossip_kept {
     uint8_t topic;
 };
 struct gossip_author {
-    uint64_t hash; /* 0: free */
+    uint64_t hash;   /* 0: free */
+    uint64_t newest; /* seqno of what it signed */
     struct gossip_meter spent;
 };
 struct gossip_cell { /* how often something happened of late */
@@ -138,6 +139,7 @@ struct gossip_peer {
     struct link link, sub_link[GOSSIP_TOPICS];
     struct link wait_link; /* in hub->waiting while something is queued */
     struct gossip_meter brought, got;
+    struct gossip_meter old; /* of what it brought: others' messages that are not their newest */
     struct gossip_fifo queue, skipped, wanted;
     uint32_t queue_bytes, front_off;       /* front_off: written of the first one */
     uint64_t moved_ms;                     /* when something was last written, or began to wait */
@@ -207,6 +209,9 @@ struct gossip_take {
     uint64_t id;
     enum gossip_topic topic;
     struct peer_id author;
+    uint64_t seqno;
+    bool old;     /* another one brought it, and newer ones of its author are known: paid for by who
+                     brought it */
     bool trusted; /* the author is ourselves or one of the operator's relays: no budget of its own.
                      The caller sets it between offering and admitting */
 };

@@ -20,7 +20,10 @@ struct gossip_kept *gossip_kept_find(const struct gossip_hub *h, uint64_t now_ms
 void gossip_kept_add(struct gossip_hub *h, uint64_t now_ms, const struct gossip_take *t,
                      void *payload, struct bytes wire);
 void gossip_kept_expire(struct gossip_hub *h, uint64_t now_ms);
-struct gossip_meter *gossip_author_meter(struct gossip_hub *h, const struct peer_id *author);
+struct gossip_author *gossip_author_of(struct gossip_hub *h, const struct peer_id *author);
+/* NULL: nothing is known of it. */
+const struct gossip_author *gossip_author_find(const struct gossip_hub *h,
+                                               const struct peer_id *author);
 /* The cell of (a, b), counted anew when it is older than age_ms. */
 struct gossip_cell *gossip_cell(const struct gossip_hub *h, struct gossip_cell *cells,
                                 uint64_t now_ms, uint64_t age_ms, uint64_t a, uint64_t b);

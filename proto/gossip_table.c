@@ -162,26 +162,44 @@ void gossip_kept_add(struct gossip_hub *h, uint64_t now_ms, const struct gossip_
 
 /* ---- sets of cells --------------------------------------------------------------------------- */
 
-/* Four ways; a stranger takes the place of who has spent least, so that a crowd of new names does
- * not give anybody a new budget. */
-struct gossip_meter *gossip_author_meter(struct gossip_hub *h, const struct peer_id *author)
+static struct gossip_author *author_set(const struct gossip_hub *h, const struct peer_id *author,
+                                        uint64_t *hash)
 {
     uint8_t key[16];
 
     memcpy(key, h->key, sizeof(key));
-    uint64_t hash = crypto_siphash(key, bytes_of(author, sizeof(*author))) | 1;
-    struct gossip_author *set =
-        &h->t.authors[(hash >> 20) % (h->t.authors_n / GOSSIP_WAYS) * GOSSIP_WAYS];
+    *hash = crypto_siphash(key, bytes_of(author, sizeof(*author))) | 1;
+    return &h->t.authors[(*hash >> 20) % (h->t.authors_n / GOSSIP_WAYS) * GOSSIP_WAYS];
+}
+
+const struct gossip_author *gossip_author_find(const struct gossip_hub *h,
+                                               const struct peer_id *author)
+{
+    uint64_t hash;
+    const struct gossip_author *set = author_set(h, author, &hash);
+
+    for (int i = 0; i < GOSSIP_WAYS; i++)
+        if (set[i].hash == hash)
+            return &set[i];
+    return NULL;
+}
+
+/* Four ways; a stranger takes the place of who has spent least, so that a crowd of new names does
+ * not give anybody a new budget. */
+struct gossip_author *gossip_author_of(struct gossip_hub *h, const struct peer_id *author)
+{
+    uint64_t hash;
+    struct gossip_author *set = author_set(h, author, &hash);
     struct gossip_author *least = set;
 
     for (int i = 0; i < GOSSIP_WAYS; i++) {
         if (set[i].hash == hash)
-            return &set[i].spent;
+            return &set[i];
         if (set[i].spent.bytes_ns < least->spent.bytes_ns)
             least = &set[i];
     }
     *least = (struct gossip_author){ .hash = hash };
-    return &least->spent;
+    return least;
 }
 
 struct gossip_cell *gossip_cell(const struct gossip_hub *h, struct gossip_cell *cells,

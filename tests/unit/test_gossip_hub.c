@@ -242,6 +242,69 @@ Test(gossip_hub, makes_who_forges_pay_and_not_whose_name_it_takes)
         cr_expect(publish(1, 1, number(i, 50)), "its own messages pass");
 }
 
+/* A copy, for what body_by() gives lasts until its next call. */
+static struct bytes copy_of(struct bytes body)
+{
+    static uint8_t room[512][256];
+    static unsigned n;
+    uint8_t *to = room[n++ % ARRAY_LEN(room)];
+
+    cr_assert(le(sz, body.n, sizeof(room[0])));
+    memcpy(to, body.p, body.n);
+    return bytes_of(to, body.n);
+}
+
+/* What somebody said long ago, and signed, others can say again. */
+Test(gossip_hub, charges_old_messages_to_who_brings_them_again)
+{
+    const uint32_t burst = gossip_limits_default.author.messages.burst;
+    struct bytes said[300];
+    unsigned again = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        join(i, true);
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++) {
+        said[i] = copy_of(body_by(1, "dusk/sync", number(i, 50)));
+        cr_expect(bring(1, said[i]));
+        w->now += 50;
+    }
+    w->now += GOSSIP_SEEN_MS;
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++)
+        again += bring(0, said[i]);
+    cr_expect(eq(u32, again, burst), "and not without bound");
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_SENDER], ARRAY_LEN(said) - burst));
+    cr_expect(bring(2, said[burst]), "what was refused him, others may bring");
+    for (unsigned i = 0; i < burst; i++)
+        cr_expect(bring(i % 2 ? 1 : 2, copy_of(body_by(1, "dusk/sync", number(1000 + i, 50)))),
+                  "its new ones pass by whoever: %u", i);
+    cr_expect(not(publish(1, 1, number(5000, 50))), "and are counted");
+    cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_AUTHOR], 1));
+    w->now += GOSSIP_SEEN_MS;
+    w->seqno = 7; /* its clock went back, or its seqnos are random */
+    cr_expect(publish(1, 1, number(6000, 50)));
+    cr_expect(publish(3, 1, number(6001, 50)));
+    cr_expect(publish(0, 0, number(6002, 50)), "who brought the old ones has his own budget");
+}
+
+Test(gossip_hub, leaves_no_last_half_to_old_messages)
+{
+    struct bytes said[40];
+    unsigned again = 0;
+
+    for (unsigned i = 0; i < 3; i++)
+        join(i, true);
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++) {
+        said[i] = copy_of(body_by(1, "dusk/sync", number(i, 50)));
+        cr_expect(bring(1, said[i]));
+    }
+    w->now += GOSSIP_SEEN_MS;
+    w->limits.topic.messages = (struct gossip_rate){ 10, 20 };
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++)
+        again += bring(0, said[i]);
+    cr_expect(eq(u32, again, 11), "%u", again);
+    cr_expect(publish(2, 2, number(1000, 50)));
+}
+
 Test(gossip_hub, leaves_the_last_half_of_a_topic_to_who_uses_little)
 {
     w->limits.topic.messages = (struct gossip_rate){ 10, 100 };
