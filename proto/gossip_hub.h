@@ -21,9 +21,10 @@
 enum {
     GOSSIP_HEARTBEAT_MS = 1000, /* as the client's; the original's ten seconds are its delay */
     GOSSIP_SEEN_MS = 60000,
-    GOSSIP_CACHE_MS = 50000,   /* five windows of the original's: what IWANT gets */
-    GOSSIP_IHAVE_MS = 30000,   /* three: what IHAVE tells */
-    GOSSIP_WAIT_MS = 30000,    /* what nobody reads for so long is dropped, and stops its stream */
+    GOSSIP_CACHE_MS = 50000, /* five windows of the original's: what IWANT gets */
+    GOSSIP_IHAVE_MS = 30000, /* three: what IHAVE tells */
+    GOSSIP_WAIT_MS = 30000,  /* what nobody reads for so long is dropped, and stops its stream */
+    GOSSIP_FRONT_MS = 4 * GOSSIP_WAIT_MS, /* from a message's first byte to its last: likewise */
     GOSSIP_ASKED_MS = 3000,    /* an id is asked of one peer; of another one after that */
     GOSSIP_REPLIES_MAX = 3,    /* of IWANT, per id and peer */
     GOSSIP_IDS_MAX = 5000,     /* per peer and heartbeat, of IHAVE and of IWANT */
@@ -143,6 +144,7 @@ struct gossip_peer {
     struct gossip_fifo queue, skipped, wanted;
     uint32_t queue_bytes, front_off;       /* front_off: written of the first one */
     uint64_t moved_ms;                     /* when something was last written, or began to wait */
+    uint64_t begun_ms;                     /* front_off: when the first byte was */
     uint16_t ihaves, ihave_ids, iwant_ids; /* of this heartbeat */
     uint64_t beat;
 };

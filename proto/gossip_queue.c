@@ -184,6 +184,8 @@ void gossip_hub_wrote(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
         size_t left = p->queue.first->wire.n - p->front_off;
 
         if (n < left) {
+            if (!p->front_off)
+                p->begun_ms = now_ms;
             p->front_off += (uint32_t)n;
             return;
         }
@@ -197,13 +199,15 @@ void gossip_hub_wrote(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
         list_remove(&h->waiting, &p->wait_link);
 }
 
-/* What has waited too long goes. A message that stands half written for as long stops its stream:
- * nothing can be said behind half of one, and its buffer is everybody's. */
+/* What has waited too long goes. A message that stands half written for as long stops its stream,
+ * and so does one that crawls: nothing can be said behind half of one, and its buffer is
+ * everybody's. */
 static void peer_tick(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p)
 {
     struct gossip_node *n = p->queue.first;
 
-    if (p->front_off && p->moved_ms + GOSSIP_WAIT_MS <= now_ms) {
+    if (p->front_off &&
+        (p->moved_ms + GOSSIP_WAIT_MS <= now_ms || p->begun_ms + GOSSIP_FRONT_MS <= now_ms)) {
         h->calls->stalled(h->arg, p);
         return;
     }

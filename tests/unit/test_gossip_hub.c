@@ -410,6 +410,26 @@ Test(gossip_hub, forgets_what_nobody_reads_and_stops_who_stands_still)
     cr_expect(zero(u32, w->live));
 }
 
+Test(gossip_hub, stops_who_reads_a_byte_now_and_then)
+{
+    struct bytes views[4];
+    size_t total;
+    uint64_t begun;
+
+    join(0, true);
+    join(1, true);
+    cr_assert(publish(0, 0, number(1, 60000)));
+    begun = w->now += 20000; /* it counts from the first byte */
+    while (!w->c[1].stalls && w->now < begun + 10 * GOSSIP_FRONT_MS) {
+        gossip_hub_views(&w->c[1].peer, 1, views, 4, &total);
+        gossip_hub_wrote(&w->hub, w->now, &w->c[1].peer, total);
+        gossip_hub_tick(&w->hub, w->now += GOSSIP_HEARTBEAT_MS);
+    }
+    cr_expect(eq(u32, w->c[1].stalls, 1));
+    cr_expect(eq(u64, w->now, begun + GOSSIP_FRONT_MS));
+    cr_expect(zero(u32, w->live));
+}
+
 Test(gossip_hub, gives_a_peer_with_two_connections_each_message_once)
 {
     for (unsigned i = 0; i < 3; i++)
