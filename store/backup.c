@@ -42,7 +42,8 @@ int store_backup(struct store *s, const char *dest, char *why, size_t cap)
     char part[1024];
     int fd, rc = 0;
 
-    if (snprintf(part, sizeof(part), "%s.part-%ld", dest, (long)getpid()) >= (int)sizeof(part)) {
+    if (snprintf(part, sizeof(part), STORE_BACKUP_PART, dest, (long)getpid()) >=
+        (int)sizeof(part)) {
         snprintf(why, cap, "%s: the path is too long", dest);
         return -ENAMETOOLONG;
     }

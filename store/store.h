@@ -251,6 +251,7 @@ MUST_USE int store_check(struct store *s, store_line_fn *fn, void *ctx, uint64_t
 MUST_USE int store_dump(struct store *s, store_line_fn *fn, void *ctx);
 /* A compacted copy of the last commit: written beside `dest`, mode 0600, synced, renamed to it.
  * Reads the whole file: in another process than the daemon's. `dest` may not exist. */
+#define STORE_BACKUP_PART "%s.part-%ld" /* dest, process id: the name until then */
 MUST_USE int store_backup(struct store *s, const char *dest, char *why, size_t cap);
 
 #endif

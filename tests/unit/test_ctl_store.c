@@ -1,4 +1,6 @@
 /* sluicectl store: against a store that no daemon has open. */
+#include <signal.h>
+#include <sys/inotify.h>
 #include <sys/wait.h>
 
 #include "tests/unit/store_file.h"
@@ -84,6 +86,87 @@ Test(ctl_store, backs_up_into_a_new_file_only)
     cr_assert(eq(int, run(words), 1));
     cr_assert_not_null(strstr(shown, "already"), "%s", shown);
     unlink(sd_path("copy"));
+    sd_open();
+    sd_close();
+}
+
+enum { LARGE = 400, TRIES = 50 };
+
+/* Large enough that its copy is still being written when it is seen to begin. */
+static void stored_large(void)
+{
+    static uint8_t envelope[STORE_ENVELOPE_MAX];
+
+    stored();
+    sd_open();
+    sd_begin();
+    for (unsigned i = 0; i < LARGE; i++) {
+        struct store_reg r = sd_reg(1000 + i, "large", "");
+
+        r.envelope = bytes_of(envelope, sizeof(envelope));
+        cr_assert(eq(int, store_reg_put(sd, &r, NULL), STORE_OK));
+    }
+    sd_commit();
+    store_close(sd);
+    sd = NULL;
+}
+
+/* A backup that was stopped after its file was made; 0: it was done sooner. */
+static pid_t stopped_backup(char part[256])
+{
+    const char *dest = sd_path("copy");
+    char event[4096];
+    int status, fd = inotify_init1(IN_CLOEXEC);
+    pid_t pid;
+
+    unlink(dest);
+    cr_assert(le(int, 0, inotify_add_watch(fd, sd_dir, IN_CREATE)));
+    pid = fork();
+    if (pid == 0) {
+        signal(SIGINT, SIG_DFL); /* who runs this may have them ignored */
+        signal(SIGHUP, SIG_DFL);
+        execl(SLUICECTL, SLUICECTL, "store", "backup", dest, "--data", sd_dir, (char *)NULL);
+        _exit(127);
+    }
+    snprintf(part, 256, "%s.part-%ld", dest, (long)pid);
+    while (access(part, F_OK) && access(dest, F_OK))
+        cr_assert(lt(i64, 0, (int64_t)read(fd, event, sizeof(event))));
+    close(fd);
+    kill(pid, SIGSTOP);
+    cr_assert(eq(int, waitpid(pid, &status, WUNTRACED), pid));
+    if (WIFSTOPPED(status) && access(part, F_OK) == 0)
+        return pid;
+    if (WIFSTOPPED(status)) {
+        kill(pid, SIGCONT);
+        waitpid(pid, &status, 0);
+    }
+    return 0;
+}
+
+Test(ctl_store, a_backup_that_is_ended_leaves_nothing_behind)
+{
+    static const int signals[] = { SIGALRM, SIGTERM, SIGINT, SIGHUP };
+
+    stored_large();
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        char part[256];
+        int status = 0;
+        pid_t pid = 0;
+
+        for (unsigned n = 0; !pid; n++) {
+            cr_assert(lt(u32, n, TRIES));
+            pid = stopped_backup(part);
+        }
+        kill(pid, signals[i]); /* SIGALRM: as its own deadline does */
+        kill(pid, SIGCONT);
+        cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+        if (signals[i] == SIGALRM)
+            cr_assert(eq(int, WIFEXITED(status) ? WEXITSTATUS(status) : -1, 1));
+        else
+            cr_assert(eq(int, WIFSIGNALED(status) ? WTERMSIG(status) : -1, signals[i]));
+        cr_assert(not(access(part, F_OK) == 0), "signal %d", signals[i]);
+        cr_assert(not(access(sd_path("copy"), F_OK) == 0));
+    }
     sd_open();
     sd_close();
 }
