@@ -88,10 +88,11 @@ static void say(struct gossip_hub *h, struct gossip_peer *p, uint8_t topics)
 void gossip_hub_join(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p,
                      const struct peer_id *id, bool trusted)
 {
-    struct gossip_peer **chain = chain_of(h, id);
+    struct gossip_peer **chain = chain_of(h, id), *other = find_of(h, id, -1, NULL);
 
     ASSERT(!p->joined);
     p->id = *id;
+    p->purse = other ? other->purse : &p->own;
     p->joined = true;
     p->trusted = trusted;
     p->serial = ++h->serials;
@@ -100,6 +101,19 @@ void gossip_hub_join(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *
     *chain = p;
     list_append(&h->peers, &p->link);
     p->say = (uint8_t)((1u << (trusted ? GOSSIP_TOPICS : GOSSIP_TOPICS_OLD)) - 1);
+}
+
+/* Whose purse all of its connections have: another one's, if it goes. */
+static void purse_leave(struct gossip_hub *h, struct gossip_peer *p)
+{
+    struct gossip_peer *heir = p->purse == &p->own ? find_of(h, &p->id, -1, NULL) : NULL;
+
+    if (!heir)
+        return;
+    heir->own = p->own;
+    for (struct gossip_peer *q = *chain_of(h, &p->id); q; q = q->next_of_id)
+        if (q->purse == &p->own)
+            q->purse = &heir->own;
 }
 
 uint8_t gossip_hub_leave(struct gossip_hub *h, struct gossip_peer *p)
@@ -112,6 +126,7 @@ uint8_t gossip_hub_leave(struct gossip_hub *h, struct gossip_peer *p)
     while (*at != p)
         at = &(*at)->next_of_id;
     *at = p->next_of_id;
+    purse_leave(h, p);
     list_remove(&h->peers, &p->link);
     for (unsigned topic = 0; topic < GOSSIP_TOPICS; topic++)
         sub_drop(h, p, topic);
@@ -275,9 +290,9 @@ static bool pays_for_old(struct gossip_hub *h, uint64_t now_ms, struct gossip_pe
     t->old = a && t->seqno <= a->newest && !peer_id_eq(&from->id, &t->author);
     if (!t->old || from->trusted)
         return true;
-    if (!gossip_meter_fits(&from->old, now_ms, b, 1, n))
+    if (!gossip_meter_fits(&from->purse->old, now_ms, b, 1, n))
         return false;
-    gossip_meter_spend(&from->old, now_ms, b, 1, n);
+    gossip_meter_spend(&from->purse->old, now_ms, b, 1, n);
     return true;
 }
 
@@ -288,9 +303,9 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
 
     h->counts.offered++;
     t->trusted = t->old = false;
-    if (!gossip_meter_fits(&from->brought, now_ms, b, 0, body.n))
+    if (!gossip_meter_fits(&from->purse->brought, now_ms, b, 0, body.n))
         return refused(h, GOSSIP_SENDER); /* unread */
-    gossip_meter_spend(&from->brought, now_ms, b, 0, body.n);
+    gossip_meter_spend(&from->purse->brought, now_ms, b, 0, body.n);
     if (!gossip_msg_decode(body, m, &t->author))
         return refused(h, GOSSIP_INVALID);
     if (peer_id_eq(&t->author, &h->me))
@@ -304,13 +319,13 @@ bool gossip_hub_offer(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer 
     unsigned cost = gossip_msg_cost(m);
 
     t->seqno = seqno_of(m);
-    if (!from->trusted && !gossip_meter_fits(&from->brought, now_ms, b, cost, 0))
+    if (!from->trusted && !gossip_meter_fits(&from->purse->brought, now_ms, b, cost, 0))
         return refused(h, GOSSIP_SENDER);
     if (!pays_for_old(h, now_ms, from, t, body.n))
         return refused(h, GOSSIP_SENDER);
     if (from->trusted)
         return true;
-    gossip_meter_spend(&from->brought, now_ms, b, cost, 0);
+    gossip_meter_spend(&from->purse->brought, now_ms, b, cost, 0);
     return true;
 }
 
@@ -499,9 +514,10 @@ void gossip_hub_check(const struct gossip_hub *h)
 
     for (struct link *k = h->peers.first; k; k = k->next) {
         struct gossip_peer *p = CONTAINER_OF(k, struct gossip_peer, link);
+        struct gossip_peer *same = find_of(h, &p->id, -1, NULL);
         size_t bytes = 0, none = 0, q = fifo_check(&p->queue, true, &bytes);
 
-        ASSERT(bytes == p->queue_bytes);
+        ASSERT(bytes == p->queue_bytes && p->purse == same->purse);
         ASSERT(p->queue_bytes <= h->limits->queue_bytes + GOSSIP_WIRE_MAX);
         ASSERT(!p->front_off || p->front_off < p->queue.first->wire.n);
         nodes += q + fifo_check(&p->skipped, false, &none) + fifo_check(&p->wanted, false, &none);

@@ -125,6 +125,11 @@ struct gossip_tables {
     uint32_t peers_n;
 };
 
+struct gossip_purse {
+    struct gossip_meter brought, got;
+    struct gossip_meter old; /* of what it brought: others' messages that are not their newest */
+};
+
 /* One connection. Zeroed by the caller, then the hub's from join to leave. */
 struct gossip_peer {
     struct peer_id id;
@@ -138,9 +143,8 @@ struct gossip_peer {
     uint64_t serial;
     struct gossip_peer *next_of_id;
     struct link link, sub_link[GOSSIP_TOPICS];
-    struct link wait_link; /* in hub->waiting while something is queued */
-    struct gossip_meter brought, got;
-    struct gossip_meter old; /* of what it brought: others' messages that are not their newest */
+    struct link wait_link;           /* in hub->waiting while something is queued */
+    struct gossip_purse own, *purse; /* one for all connections of a peer: the own of one of them */
     struct gossip_fifo queue, skipped, wanted;
     uint32_t queue_bytes, front_off;       /* front_off: written of the first one */
     uint64_t moved_ms;                     /* when something was last written, or began to wait */

@@ -115,7 +115,7 @@ void gossip_deliver(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p
     struct gossip_node *n;
 
     h->counts.meant++;
-    if (!gossip_meter_fits(&p->got, now_ms, &l->receiver, 1, wire.n)) {
+    if (!gossip_meter_fits(&p->purse->got, now_ms, &l->receiver, 1, wire.n)) {
         skip(h, now_ms, p, id, topic, GOSSIP_RECEIVER);
         return;
     }
@@ -131,7 +131,7 @@ void gossip_deliver(struct gossip_hub *h, uint64_t now_ms, struct gossip_peer *p
         skip(h, now_ms, p, id, topic, GOSSIP_NODES);
         return;
     }
-    gossip_meter_spend(&p->got, now_ms, &l->receiver, 1, wire.n);
+    gossip_meter_spend(&p->purse->got, now_ms, &l->receiver, 1, wire.n);
     gossip_meter_spend(&h->out, now_ms, &all, 0, wire.n);
     h->calls->keep(payload);
     *n = (struct gossip_node){

@@ -147,6 +147,14 @@ static void join(unsigned i, bool subscribed)
         subscribe(i, GOSSIP_SYNC, true);
 }
 
+/* Nothing may look at it any more. */
+static void leave(unsigned i)
+{
+    gossip_hub_leave(&w->hub, &w->c[i].peer);
+    memset(&w->c[i].peer, 0, sizeof(w->c[i].peer));
+    gossip_hub_check(&w->hub);
+}
+
 static struct bytes body_by(unsigned author, const char *topic, struct bytes data)
 {
     struct wcur out = wcur_of(wire, sizeof(wire));
@@ -160,6 +168,18 @@ static struct bytes body_by(unsigned author, const char *topic, struct bytes dat
     gossip_walk_start(&walk, cur_lp(&c));
     cr_assert(gossip_walk_next(&walk, &item));
     return item.body;
+}
+
+/* A copy, for what body_by() gives lasts until its next call. */
+static struct bytes copy_of(struct bytes body)
+{
+    static uint8_t room[512][256];
+    static unsigned n;
+    uint8_t *to = room[n++ % ARRAY_LEN(room)];
+
+    cr_assert(le(sz, body.n, sizeof(room[0])));
+    memcpy(to, body.p, body.n);
+    return bytes_of(to, body.n);
 }
 
 static uint64_t last_id;

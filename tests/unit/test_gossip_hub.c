@@ -242,18 +242,6 @@ Test(gossip_hub, makes_who_forges_pay_and_not_whose_name_it_takes)
         cr_expect(publish(1, 1, number(i, 50)), "its own messages pass");
 }
 
-/* A copy, for what body_by() gives lasts until its next call. */
-static struct bytes copy_of(struct bytes body)
-{
-    static uint8_t room[512][256];
-    static unsigned n;
-    uint8_t *to = room[n++ % ARRAY_LEN(room)];
-
-    cr_assert(le(sz, body.n, sizeof(room[0])));
-    memcpy(to, body.p, body.n);
-    return bytes_of(to, body.n);
-}
-
 /* What somebody said long ago, and signed, others can say again. */
 Test(gossip_hub, charges_old_messages_to_who_brings_them_again)
 {
@@ -324,7 +312,6 @@ Test(gossip_hub, leaves_the_last_half_of_a_topic_to_who_uses_little)
 
 Test(gossip_hub, takes_later_what_others_left_no_room_for)
 {
-    uint8_t kept[200];
     struct bytes body;
 
     w->limits.topic.messages = (struct gossip_rate){ 10, 20 };
@@ -333,17 +320,13 @@ Test(gossip_hub, takes_later_what_others_left_no_room_for)
         join(i, true);
     for (unsigned i = 0; i < 20; i++)
         cr_expect(publish(0, 0, number(i, 50)));
-    body = body_by(1, "dusk/sync", number(99, 50));
-    memcpy(kept, body.p, body.n);
-    body.p = kept;
+    body = copy_of(body_by(1, "dusk/sync", number(99, 50)));
     cr_expect(not(bring(1, body)));
     cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_TOPIC], 1));
     w->now += 1000;
     cr_expect(bring(2, body), "the very same");
     w->limits.author.messages = (struct gossip_rate){ 1, 1 };
-    body = body_by(1, "dusk/sync", number(100, 50));
-    memcpy(kept, body.p, body.n);
-    body.p = kept;
+    body = copy_of(body_by(1, "dusk/sync", number(100, 50)));
     cr_expect(not(bring(1, body)));
     cr_expect(not(bring(2, body)));
     cr_expect(eq(u64, w->hub.counts.dropped[GOSSIP_AUTHOR], 1));
@@ -452,6 +435,35 @@ Test(gossip_hub, gives_a_peer_with_two_connections_each_message_once)
     gossip_hub_inherit(&w->hub, &w->c[7].me.id, 1); /* nobody of that name */
     cr_assert(publish(0, 0, bytes_str("d")));
     cr_expect(eq(u32, drain(1, 100), 1));
+}
+
+Test(gossip_hub, gives_a_peer_with_many_connections_one_purse)
+{
+    const uint32_t burst = w->limits.author.messages.burst;
+    struct bytes said[300];
+    unsigned again = 0, tried = 0;
+
+    join(0, true);
+    for (unsigned i = 1; i < 9; i++) {
+        w->c[i].me = w->c[1].me;
+        join(i, i == 1);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++) {
+        said[i] = copy_of(body_by(0, "dusk/sync", number(i, 50)));
+        bring(0, said[i]);
+        w->now += 20;
+    }
+    w->now += GOSSIP_SEEN_MS;
+    for (unsigned i = 0; i < ARRAY_LEN(said); i++)
+        again += bring(1 + i % 8, said[i]);
+    cr_expect(eq(u32, again, burst));
+    w->limits.author.messages.burst = 4000;
+    for (unsigned i = 0; i < 2000; i++) {
+        if (i % 300 == 299)
+            leave(1 + i / 300); /* whosever it was, it stays */
+        tried += publish(8, 9, number(5000 + i, 50));
+    }
+    cr_expect(le(u32, tried, w->limits.sender.messages.burst - burst), "%u", tried);
 }
 
 Test(gossip_hub, asks_for_what_it_has_not_seen_once_and_not_without_bound)
