@@ -41,6 +41,7 @@ static void on_publish(struct gossip_shard *gs, struct gossip_conn *gc, struct b
     ASSERT(!w.bad && w.n == 0);
     gossip_letter_of(mem)->take = t;
     gossip_hub_push(&gs->hub, s->now_ms, &gc->peer, &t, mem, bytes_of(wire, n));
+    gs->verified += (unsigned)(gs->hub.subs[t.topic].count / gs->fanout);
     gossip_post_all(gs, mem);
     shared_drop(mem);
     gossip_fed_heard(gs, &t, &m);

@@ -14,6 +14,7 @@ enum {
     GOSSIP_POOL_MAX = 128 << 20, /* of payloads, or a quarter of what may be held for slow peers */
     GOSSIP_POOL_PART = 4,
     GOSSIP_TURN_VERIFIES = 32,       /* 2 ms of signatures; the rest waits for the next turn */
+    GOSSIP_TURN_FANOUT = 512,        /* queued for so many costs a turn what a signature does */
     GOSSIP_TURN_BYTES = 1 << 20,     /* written to peers; the rest likewise */
     GOSSIP_TX_MAX = 2 * RECORD_BODY, /* sealed and unsent, before more of it is */
     GOSSIP_IN_PART = 8, /* of the pool's large chunks may hold RPCs that are not whole */
@@ -67,6 +68,7 @@ struct gossip_shard {
     size_t in_cost, in_max;
     struct timer timer;
     unsigned verified; /* of this turn, in units of gossip_msg_cost() */
+    unsigned fanout;   /* GOSSIP_TURN_FANOUT; tests have smaller crowds */
     uint32_t told_subs[GOSSIP_TOPICS];
     uint64_t say_tat_ms, foreign_tat_ms;
     uint64_t unsaid;

@@ -281,6 +281,7 @@ int gossip_shard_new(struct shard *s)
     gs->s = s;
     gs->host = h;
     gs->timer.kind = TIMER_GOSSIP;
+    gs->fanout = GOSSIP_TURN_FANOUT;
     gs->in_max = chunk_bytes_max(&s->chunks) / GOSSIP_IN_PART;
     err = tables_new(&t, s->d->cfg->conns_max);
     gs->hub.t = t;

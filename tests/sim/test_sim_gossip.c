@@ -188,6 +188,38 @@ Test(sim_gossip, a_long_rpc_in_frames_of_a_byte_is_put_together_once, .timeout =
     over(s);
 }
 
+/* Many small messages to many: queueing them is work too. */
+Test(sim_gossip, a_turn_queues_its_share_and_goes_on, .timeout = 60)
+{
+    struct sim *s = gossip_sim(1, fair);
+    struct gossip_shard *gs = s->shard[0].gossip;
+    struct gossiper *c[40];
+    uint64_t most = 0;
+
+    gs->fanout = 4; /* so one costs eleven, and the fourth waits */
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = sim_gossip_join(&world, i + 1, 0, SYNC_BIT, true);
+    UNTIL(s, sim_gossip_ready(&world), 5000);
+    run_ms(s, 100);
+    uint64_t from_ms = sim_now(s);
+
+    for (unsigned i = 0; i < 100; i++)
+        sim_gossip_say(&world, c[0], 1, GOSSIP_SYNC, 40);
+    for (unsigned i = 0; i < 2000 && !sim_gossip_settled(&world); i++) {
+        uint64_t before = gs->hub.counts.meant;
+
+        sim_net_alarm(s->net, sim_now(s) + 10);
+        cr_assert(step(s), SIM_SEED(s));
+        if (most < gs->hub.counts.meant - before)
+            most = gs->hub.counts.meant - before;
+    }
+    UNTIL(s, sim_gossip_settled(&world), 1000);
+    cr_expect(lt(u64, sim_now(s), from_ms + 500), "at once, and not by the heartbeat");
+    cr_expect(le(u64, most, 2 * 3 * 39), "%llu in a step of two turns at most",
+              (unsigned long long)most);
+    over(s);
+}
+
 /* What is left of an RPC goes with its stream, and the next one begins at its own beginning. */
 Test(sim_gossip, a_stream_replaced_in_the_middle_of_an_rpc_is_forgotten, .timeout = 60)
 {
