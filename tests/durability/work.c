@@ -51,6 +51,7 @@ static struct peer_id peer_of(uint32_t i)
 
 static void op_register(struct store *s)
 {
+    static uint64_t newest;
     static uint8_t envelope[ENVELOPE_LONG];
     char ns[32];
     struct store_reg r = { .peer = peer_of(dice_any(&dice, PEERS)), .ttl_s = 7200 };
@@ -61,7 +62,7 @@ static void op_register(struct store *s)
     snprintf(ns, sizeof(ns), "room/%u", dice_any(&dice, NAMESPACES));
     r.ns = bytes_str(ns);
     r.envelope = bytes_of(envelope, n);
-    r.record_seq = dice_any(&dice, 1000);
+    r.record_seq = ++newest; /* an older one from another relay is refused */
     r.expires_unix_s = NOW + 1 + dice_any(&dice, 1000);
     r.tag = dice_any(&dice, 100);
     must(store_reg_put(s, &r, NULL) == STORE_OK, "a registration");
