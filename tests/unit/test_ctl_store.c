@@ -16,7 +16,7 @@ static int run(const char *words)
     FILE *f;
     int status;
 
-    snprintf(command, sizeof(command), "%s store %s --data %s 2>&1", SLUICECTL, words, sd_dir);
+    snprintf(command, sizeof(command), "'%s' store %s --data %s 2>&1", SLUICECTL, words, sd_dir);
     f = popen(command, "r");
     cr_assert_not_null(f);
     n = fread(shown, 1, sizeof(shown) - 1, f);
