@@ -280,7 +280,8 @@ def test_a_peer_that_never_reads_is_closed(start):
                     HEADER.pack(0, DATA, SYN | FIN, at, len(name)) + name
                     for at in range(sid, sid + 1600, 2))))
         session.sock.close()
-    assert relay.rss_kib() - before < 32768
+    # the thread sanitizer keeps four bytes of its own for each of ours
+    assert relay.rss_kib() - before < 32768 * (1 if SLOW == 1 else 4)
     with relay.connect() as session:
         assert session.alive()
 
