@@ -35,9 +35,7 @@ int keeper_init(struct keeper *k, struct daemon *d, char *why, size_t cap)
     int err;
 
     memset(k, 0, sizeof(*k));
-    k->d = d;
     k->log = log_attach(d->log, "keeper");
-    k->shards = d->shard;
     k->done_tail = &k->done;
     k->scratch = malloc(KEEP_SCRATCH);
     if (!k->scratch) {
@@ -65,14 +63,9 @@ void keeper_fini(struct keeper *k)
     k->scratch = NULL;
 }
 
-bool keeper_post(struct keeper *k, struct keep_ask *a)
-{
-    return mbox_push(&k->mbox, &a->node);
-}
-
 void keeper_ask(struct shard *from, struct keep_ask *a)
 {
-    if (keeper_post(from->d->keeper, a))
+    if (mbox_push(&from->d->keeper->mbox, &a->node))
         from->bell_keeper = true;
 }
 
@@ -125,15 +118,12 @@ static void commit(struct keeper *k)
     uint64_t from_ns = clock_mono_ns();
     int err = store_commit(k->store);
     uint64_t ns = clock_mono_ns() - from_ns;
-    struct keeper_seen *seen = &k->seen;
 
     if (err) {
         say_failed(k, err);
         k->sweep = false; /* again in a second, not at once */
     }
-    atomic_fetch_add_explicit(&seen->commit_ns, ns, memory_order_relaxed);
-    if (ns > atomic_load_explicit(&seen->commit_longest_ns, memory_order_relaxed))
-        atomic_store_explicit(&seen->commit_longest_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&k->seen.commit_ns, ns, memory_order_relaxed);
     answer_written(k, err);
 }
 
@@ -208,11 +198,9 @@ static void look(struct keeper *k)
     atomic_store_explicit(&seen->profiles, st.profiles, memory_order_relaxed);
     atomic_store_explicit(&seen->used_bytes, st.used_bytes, memory_order_relaxed);
     atomic_store_explicit(&seen->map_bytes, st.map_bytes, memory_order_relaxed);
-    atomic_store_explicit(&seen->file_bytes, st.file_bytes, memory_order_relaxed);
     atomic_store_explicit(&seen->commits, st.commits, memory_order_relaxed);
     atomic_store_explicit(&seen->commits_failed, st.commits_failed, memory_order_relaxed);
     atomic_store_explicit(&seen->refused_room, st.refused_room, memory_order_relaxed);
-    atomic_store_explicit(&seen->usage_rows, st.usage_rows, memory_order_relaxed);
     atomic_store_explicit(&seen->refuses, st.refuses, memory_order_relaxed);
 }
 
@@ -227,7 +215,6 @@ static void load(struct keeper *k)
                  strerror(-err));
         k->loaded = true;
     }
-    atomic_store_explicit(&k->seen.loaded, k->loaded, memory_order_relaxed);
 }
 
 static uint64_t wait_ns(const struct keeper *k, bool wait)

@@ -39,21 +39,19 @@ struct keep_ask {
 
 /* What all threads may read of it. */
 struct keeper_seen {
-    _Atomic uint64_t regs, namespaces, profiles, used_bytes, map_bytes, file_bytes;
-    _Atomic uint64_t commits, commits_failed, asks, refused_room, usage_rows;
-    _Atomic uint64_t commit_ns, commit_longest_ns; /* sum; the longest since start */
-    _Atomic bool refuses, loaded;
+    _Atomic uint64_t regs, namespaces, profiles, used_bytes, map_bytes;
+    _Atomic uint64_t commits, commits_failed, asks, refused_room;
+    _Atomic uint64_t commit_ns; /* sum */
+    _Atomic bool refuses;
 };
 
 struct keeper {
-    struct daemon *d;
     struct store *store;
     struct logq *log;
     struct ring *ring; /* made on its thread */
     struct mbox mbox;
     struct mnode *left;              /* taken from the mailbox, for the next transaction */
     struct mnode *done, **done_tail; /* written, for after the commit */
-    struct shard *const *shards;     /* of the daemon */
     uint64_t now_ms, now_unix_s;
     uint64_t stats_at_ms, said_ms; /* said: that a commit failed */
     bool loaded, sweep;            /* sweep: more is over than one transaction swept */
@@ -67,7 +65,7 @@ struct keeper {
 enum { KEEP_SCRATCH = 1 << 20 };
 
 /* Opens the store in cfg->data_dir and reads its secrets; before the threads start. 0, or -errno
- * with a line in `why`. Keeps d. */
+ * with a line in `why`. */
 MUST_USE int keeper_init(struct keeper *k, struct daemon *d, char *why, size_t cap);
 void keeper_fini(struct keeper *k); /* its thread has ended */
 /* On its thread, with its ring. One loop turn; -ECANCELED: told to stop, and nothing is left. */
@@ -77,7 +75,5 @@ void keeper_stop(struct keeper *k); /* from control: no more asks come; it ends 
 void keeper_ask(struct shard *from, struct keep_ask *a);
 /* For `run`, before its first write. false: nothing can be written now. */
 MUST_USE bool keeper_begin(struct keeper *k);
-/* From elsewhere: true: ring its bell. */
-bool keeper_post(struct keeper *k, struct keep_ask *a);
 
 #endif

@@ -346,15 +346,10 @@ int main(int argc, char **argv)
     argp_err_exit_status = EXIT_USAGE;
     if (argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &w))
         return EXIT_USAGE;
-    if (strcmp(w.command, "store") == 0) {
+    if (strcmp(w.command, "store") == 0 || strcmp(w.command, "usage") == 0) {
         if (data_path(&w, path, sizeof(path)))
-            return ctl_store(path, w.arg, w.dest);
-        fprintf(stderr, "sluicectl: the path of the data directory is too long\n");
-        return EXIT_USAGE;
-    }
-    if (strcmp(w.command, "usage") == 0) {
-        if (data_path(&w, path, sizeof(path)))
-            return ctl_usage(path, w.arg, w.json);
+            return w.command[0] == 's' ? ctl_store(path, w.arg, w.dest)
+                                       : ctl_usage(path, w.arg, w.json);
         fprintf(stderr, "sluicectl: the path of the data directory is too long\n");
         return EXIT_USAGE;
     }

@@ -285,3 +285,16 @@ class Relay:
         live = rawp2p.connect(None, key, inline, tcp=self.tcp(shard, source), **session)
         assert live.relay_id == self.peer_id
         return live
+
+
+def makes(kind, live):
+    """For a fixture: a maker of peers of that kind on a shared relay, which is sound at the end."""
+    made = []
+
+    def make(key=None, **options):
+        made.append(kind(live, key, **options))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()
+    live.check()

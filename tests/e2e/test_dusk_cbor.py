@@ -16,7 +16,7 @@ import dusk
 from dusk import (CREDENTIALS, DIRECTORY, GIF, MIB, REFUSED, REMOVE, Pairs, Peer, Raw, begin, cbor,
                   finish, gif, head, open_map, pieces, register, search, uncbor)
 from rawp2p import NotAvailable
-from relay import SLOW, Relay
+from relay import SLOW, Relay, makes
 from turn import UdpPath, Client
 from wire import Key
 
@@ -47,15 +47,7 @@ def live(tmp_path_factory):
 
 @pytest.fixture
 def peer(live):
-    made = []
-
-    def make(key=None, **options):
-        made.append(Peer(live, key, **options))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
-    live.check()
+    yield from makes(Peer, live)
 
 
 # ---- 35: the bytes -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import rdv
 from rdv import (BAD_COOKIE, BAD_NS, BAD_RECORD, BAD_TTL, NOT_YOURS, OK, Peer, Reply, begin,
                  discover, finish, fresh, record, register, unregister)
-from relay import SLOW, SLUICECTL, Relay
+from relay import SLOW, SLUICECTL, Relay, makes
 from turnd import Clock
 from wire import Key, lp, pb
 
@@ -44,16 +44,7 @@ def own(request, start):
 
 @pytest.fixture
 def peer(live):
-    """Makes peers on the shared relay."""
-    made = []
-
-    def make(key=None, **options):
-        made.append(Peer(live, key, **options))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
-    live.check()
+    yield from makes(Peer, live)
 
 
 # ---- messages ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from circuit import crowd
 from rawp2p import Reset
 from rdv import (MIB, OK, UNAVAILABLE, Closed, Peer, Reply, ask, begin, discover, finish, fresh,
                  record, register)
-from relay import BUILD, SLOW, Relay
+from relay import BUILD, SLOW, Relay, makes
 from wire import MSS, Key, lp, mss, pb, uv
 
 REQUEST_MAX = 65536
@@ -34,15 +34,7 @@ def live(request, tmp_path_factory):
 
 @pytest.fixture
 def peer(live):
-    made = []
-
-    def make(key=None, **options):
-        made.append(Peer(live, key, **options))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
-    live.check()
+    yield from makes(Peer, live)
 
 
 # ---- limits --------------------------------------------------------------------------------------

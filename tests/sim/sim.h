@@ -100,12 +100,14 @@ void sim_check_ended(struct sim *s); /* after the last turn, before anything is 
             cr_fatal(SIM_SEED(s));                                                                 \
     } while (0)
 /* Steps until cond holds; fails when it does not within ms. */
-#define SIM_UNTIL(s, cond, ms)                                                                     \
+#define SIM_UNTIL(s, cond, ms) SIM_UNTIL_BY(sim_step, s, cond, ms)
+/* The same by steps of the test's own. */
+#define SIM_UNTIL_BY(by, s, cond, ms)                                                              \
     do {                                                                                           \
         uint64_t sim_end_ms = sim_now(s) + (ms);                                                   \
         while (!(cond) && sim_now(s) < sim_end_ms) {                                               \
             sim_net_alarm((s)->net, sim_end_ms);                                                   \
-            if (!sim_step(s))                                                                      \
+            if (!by(s))                                                                            \
                 break;                                                                             \
         }                                                                                          \
         SIM_OK(s);                                                                                 \

@@ -36,18 +36,7 @@ static bool step(struct sim *s)
     return sim_step(s);
 }
 
-#define UNTIL(s, cond, ms)                                                                         \
-    do {                                                                                           \
-        uint64_t until_ms = sim_now(s) + (ms);                                                     \
-        while (!(cond) && sim_now(s) < until_ms) {                                                 \
-            sim_net_alarm((s)->net, until_ms);                                                     \
-            if (!step(s))                                                                          \
-                break;                                                                             \
-        }                                                                                          \
-        SIM_OK(s);                                                                                 \
-        if (!(cond))                                                                               \
-            cr_fatal("seed %llu: never: %s", (unsigned long long)(s)->seed, #cond);                \
-    } while (0)
+#define UNTIL(s, cond, ms) SIM_UNTIL_BY(step, s, cond, ms)
 
 static void run_ms(struct sim *s, uint64_t ms)
 {
